@@ -1,0 +1,1 @@
+"""The library behind the executable course on loss functions."""

@@ -1,0 +1,32 @@
+"""What every loss shares: the reductions, the working precision and the checks of its arguments."""
+
+import torch
+
+REDUCTIONS = ("none", "mean", "sum")
+
+
+def check_reduction(reduction: str) -> None:
+    """Raise ValueError unless ``reduction`` is one that every loss knows."""
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}, got {reduction!r}")
+
+
+def check_floating(name: str, tensor: torch.Tensor) -> None:
+    """Raise TypeError unless ``tensor`` is a tensor of real floating-point numbers."""
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+    if not tensor.is_floating_point():
+        raise TypeError(f"{name} must be a floating-point tensor, got {tensor.dtype}")
+
+
+def working_precision(tensor: torch.Tensor) -> torch.Tensor:
+    """Return half-precision input as float32, in which the losses compute; float32 and float64 stay as they are."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def softplus(x: torch.Tensor) -> torch.Tensor:
+    r"""Return :math:`\log(1 + e^x)`, elementwise, with full relative precision for every x.
+
+    ``torch.nn.functional.softplus`` returns x above 20, which in float64 is 1e-10 off.
+    """
+    return torch.logaddexp(x, x.new_zeros(()))

@@ -1,0 +1,243 @@
+"""The built website, page by page, in a real browser: `make book` builds what these tests look at."""
+
+import copy
+import functools
+import http.server
+import io
+import itertools
+import os
+import re
+import shutil
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
+
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+from sphinx_external_toc.parsing import parse_toc_yaml
+
+ROOT = Path(__file__).parents[1]
+SITE = ROOT / "_build" / "html"
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+PAGES = list(parse_toc_yaml(ROOT / "_toc.yml"))
+NOTEBOOKS = [page for page in PAGES if (ROOT / f"{page}.ipynb").exists()]
+SIZES = {"wide": (1280, 800), "phone": (390, 844)}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# Chromium's own calls home are no requests of the page, but they would fail where there is no network.
+FLAGS = [
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--no-first-run",
+    "--no-sandbox",
+]
+# Collected from the first paint on; a shift that follows the reader's own input would not count.
+COUNT_SHIFTS = """
+window.layoutShift = 0;
+new PerformanceObserver(list => list.getEntries().forEach(entry => {
+  if (!entry.hadRecentInput) window.layoutShift += entry.value;
+})).observe({type: "layout-shift", buffered: true});
+"""
+# Hints and solutions must fit, too.
+UNFOLD = """
+document.querySelectorAll("article details").forEach(box => box.open = true);
+Promise.all(document.getAnimations().map(animation => animation.finished)).then(() => null);
+"""
+
+
+def without(what: str):
+    """Skip a test that lacks something on a reader's machine; in CI nothing may lack."""
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
+
+
+@functools.cache
+def parse(path: Path) -> BeautifulSoup:
+    """Return a built page, parsed."""
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+def read(page: str) -> BeautifulSoup:
+    """Return a page of the table of contents, for looking only."""
+    path = SITE / f"{page}.html"
+    if not path.exists():
+        without(f"{page} is not in the website yet: run `make book`")
+    return parse(path)
+
+
+@pytest.fixture(scope="module")
+def site():
+    """The address at which the built website is served on this machine."""
+    if not SITE.exists():
+        without("the website is not built: run `make book`")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=SITE)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """One browser for all pages."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        without(f"no browser: none of {', '.join(BROWSERS)} is on the path")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@dataclass
+class Visit:
+    """A page in the browser, and what happened while it loaded."""
+
+    page: Page
+    theme: str
+    errors: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    layout_shift: float = 0.0
+
+    def load(self, address: str):
+        """Open an address, wait until nothing more comes, and unfold what folds."""
+        self.page.on("console", lambda message: message.type == "error" and self.errors.append(message.text))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("requestfailed", lambda request: self.failures.append(request.url))
+        self.page.on("response", lambda answer: answer.status >= 400 and self.failures.append(answer.url))
+        self.page.add_init_script(COUNT_SHIFTS)
+        self.page.goto(address, wait_until="networkidle")
+        self.page.evaluate("document.fonts.ready.then(() => null)")
+        self.layout_shift = self.page.evaluate("window.layoutShift")
+        self.page.evaluate(UNFOLD)
+
+
+@pytest.fixture(
+    scope="module",
+    params=itertools.product([*PAGES, "search"], ("light", "dark"), SIZES),
+    ids=lambda combination: "-".join(combination),
+)
+def visit(request, browser, site):
+    """Every page, light and dark, on a desk and on a phone."""
+    name, theme, size = request.param
+    width, height = SIZES[size]
+    if name != "search":
+        read(name)
+    page = browser.new_page(color_scheme=theme, viewport={"width": width, "height": height})
+    visit = Visit(page, theme)
+    visit.load(f"{site}{name}.html")
+    yield visit
+    page.close()
+
+
+def test_page_raises_and_logs_no_error(visit):
+    assert visit.errors == []
+
+
+def test_page_asks_no_third_party(visit, site):
+    assert [url for url in visit.requests if not url.startswith((site, "data:"))] == []
+
+
+def test_every_request_of_a_page_is_answered(visit):
+    assert visit.failures == []
+
+
+def test_page_takes_the_theme_that_the_reader_prefers(visit):
+    assert visit.page.locator("html").get_attribute("data-theme") == visit.theme
+
+
+def test_layout_shifts_by_less_than_a_tenth(visit):
+    assert visit.layout_shift < 0.1
+
+
+def test_nothing_but_tables_formulas_and_code_scrolls_sideways(visit):
+    # These scroll inside themselves; the page, and the article, which the theme would let scroll, have no need to.
+    overhang = visit.page.evaluate(
+        """[document.documentElement, ...document.querySelectorAll(".bd-article-container")]
+           .map(box => box.scrollWidth - box.clientWidth)"""
+    )
+    assert max(overhang) <= 0
+
+
+def test_figures_on_a_dark_page_are_dark(visit):
+    figures = visit.page.locator("div.cell:not(.tag_keep-colors) > div.cell_output img")
+    if visit.theme == "dark" and figures.count():
+        corner = Image.open(io.BytesIO(figures.first.screenshot())).convert("L").getpixel((3, 3))
+        assert corner < 40
+
+
+def test_page_is_accessible(visit):
+    visit.page.add_script_tag(path=ROOT / "website" / "node_modules" / "axe-core" / "axe.min.js")
+    violations = visit.page.evaluate("axe.run().then(result => result.violations)")
+    assert [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in violations] == []
+
+
+def test_search_finds_a_chapter(browser, site):
+    chapter = PAGES[-1]
+    word = max(re.findall(r"[A-Za-z]+", read(chapter).h1.text), key=len)
+    page = browser.new_page()
+    page.goto(f"{site}search.html")
+    page.locator("main input[name=q]").fill(word)
+    page.keyboard.press("Enter")
+    page.locator("#search-results li a").first.wait_for()
+    links = page.locator("#search-results li a").evaluate_all("links => links.map(link => link.href.split(/[?#]/)[0])")
+    page.close()
+    assert f"{site}{chapter}.html" in links
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_formulas_are_typeset_in_the_page_itself(name):
+    article = copy.copy(read(name).article)
+    assert [formula.text for formula in article.select(".math") if not formula.select(".katex")] == []
+    assert [error.text for error in article.select(".katex-error")] == []
+    for verbatim in article.select("code, pre, .katex"):
+        verbatim.decompose()
+    assert re.findall(r"\$\S(?:[^$]*\S)?\$|\\[\[(]|\\begin\{", article.text) == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_describes_itself(name):
+    (description,) = read(name).select("meta[name=description]")
+    assert len(description["content"]) > 40
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_images_have_an_alternative_text(name):
+    # Without one of the author's, Sphinx writes the file's path.
+    images = read(name).article.select("img")
+    assert [image["src"] for image in images if image.get("alt", "").strip() in ("", image["src"])] == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_buttons_lead_to_the_configured_repository(name):
+    repository = CONFIG["repository"]
+    links = {link["href"] for link in read(name).select(".article-header-buttons a")}
+    path = urlsplit(repository["url"]).path + f"/blob/{repository['branch']}/{name}.ipynb"
+    colab = {f"https://colab.research.google.com/github{path}"} if name in NOTEBOOKS else set()
+    assert links == {repository["url"]} | colab
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_within_the_site_lead_somewhere(name):
+    broken = []
+    for link in read(name).select("a[href], link[href], script[src], img[src]"):
+        target = urlsplit(urljoin(f"http://site/{name}.html", link.get("href") or link["src"]))
+        if target.netloc != "site":
+            continue
+        file = SITE / unquote(target.path).lstrip("/")
+        if not file.is_file():
+            broken.append(target.geturl())
+        elif target.fragment and not parse(file).find(id=unquote(target.fragment)):
+            broken.append(target.geturl())
+    assert broken == []
