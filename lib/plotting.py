@@ -98,7 +98,7 @@ def image_grid(
     if len(lengths) != 1 or lengths == {0}:
         raise ValueError(f"image_grid wants as many labels (and predictions) as images, got lengths {sorted(lengths)}")
     rows = -(-len(images) // columns)
-    height = size * (1.3 if predictions is None else 1.75)
+    height = size + (0.25 if predictions is None else 0.4)
     _, axes = plt.subplots(rows, columns, figsize=(size * columns, height * rows), squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
@@ -191,12 +191,12 @@ def reliability_diagram(bins, *, color: str = BLUE, ax: Axes | None = None) -> A
 
 
 def _without_docstring(source: str) -> str:
-    """Return the source of a function or class without its own docstring."""
-    node = ast.parse(source).body[0]
-    if ast.get_docstring(node, clean=False) is None:
-        return source.rstrip()
-    docstring, lines = node.body[0], source.splitlines()
-    after = lines[docstring.end_lineno :]
-    while after and not after[0].strip():
-        after.pop(0)
-    return "\n".join(lines[: docstring.lineno - 1] + after)
+    """Return the source of a function or class without its docstring and those of its methods."""
+    lines = source.rstrip().splitlines()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node, clean=False) is not None:
+            first, last = node.body[0].lineno - 1, node.body[0].end_lineno
+            while last < len(lines) and not lines[last].strip():
+                last += 1
+            lines[first:last] = [None] * (last - first)
+    return "\n".join(line for line in lines if line is not None)

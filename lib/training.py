@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from numbers import Integral
 from pathlib import Path
+from statistics import fmean
 from time import perf_counter
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ class History:
         loss: for each step, the loss of its batch before the step.
         gradient_norm: for each step, the Euclidean norm of the gradient of all parameters.
         correct: for each step, how many targets of its batch the model got right before the step.
+        train_loss: for each epoch, the mean of its steps' losses.
         train_accuracy: for each epoch, the share of the targets that were right when their turn came.
         test_loss: the loss on the test data after each epoch.
         test_accuracy: the accuracy on the test data after each epoch.
@@ -45,6 +47,7 @@ class History:
     loss: list[float] = field(default_factory=list)
     gradient_norm: list[float] = field(default_factory=list)
     correct: list[int] = field(default_factory=list)
+    train_loss: list[float] = field(default_factory=list)
     train_accuracy: list[float] = field(default_factory=list)
     test_loss: list[float] = field(default_factory=list)
     test_accuracy: list[float] = field(default_factory=list)
@@ -104,10 +107,10 @@ def fit(
             checkpoint remains the last good one.
 
     Example:
-        >>> inputs = torch.linspace(-1, 1, 64).reshape(64, 1)
-        >>> history = fit(torch.nn.Linear(1, 1), torch.nn.functional.mse_loss, (inputs, 3 * inputs), epochs=500)
-        >>> history.loss[-1] < history.loss[0] / 10
-        True
+        >>> x, line = torch.linspace(-1, 1, 64).reshape(64, 1), nn.Linear(1, 1)
+        >>> history = fit(line, nn.MSELoss(), (x, 3 * x), epochs=50, optimizer=lambda p: torch.optim.SGD(p, lr=0.5))
+        >>> print(f"{line.weight.item():.3f} after {len(history.loss)} steps")
+        3.000 after 50 steps
     """
     _check_fit(model, loss, train, test, epochs, batch_size, seed, checkpoint, checkpoint_every)
     where = device()
@@ -160,13 +163,14 @@ def descend(model, loss, optimizer, inputs, targets, batches):
     model.train()
     parameters = list(model.parameters())
     for batch in batches:
-        input, target = inputs.index_select(0, batch), targets.index_select(0, batch)
+        input = inputs.index_select(0, batch)
+        target = targets.index_select(0, batch)
 
         output = model(input)  # forward: what the model says
         value = loss(output, target)  # loss: how wrong that is
-        optimizer.zero_grad()  # forget the last gradient
+        optimizer.zero_grad()  # zero_grad: forget the last gradient
         value.backward()  # backward: the slope of the loss, for every parameter
-        norm = gradient_norm(parameters)  # (now, for some optimizers change the gradient)
+        norm = gradient_norm(parameters)  # now, for some optimizers change the gradient
         optimizer.step()  # step: downhill
 
         yield value.detach(), norm, output.detach(), target
@@ -215,9 +219,10 @@ def predict(model: nn.Module, inputs: Tensor, *, batch_size: int = 1000) -> Tens
         One row for each sample, on the device of ``inputs``.
 
     Raises:
-        TypeError: if ``inputs`` is no tensor.
+        TypeError: if ``model`` is no module or ``inputs`` no tensor.
         ValueError: if it has no rows, or ``batch_size`` is below 1.
     """
+    _check_model(model)
     _check_rows("inputs", inputs)
     _check_count("batch_size", batch_size, least=1)
     where = next(model.parameters(), inputs).device
@@ -335,7 +340,8 @@ def _fused_adam(parameters):
 def _are_classes(output, target):
     """Tell whether the targets are class indices and the outputs a score for each class, in dimension 1."""
     integers = not (target.is_floating_point() or target.is_complex() or target.dtype == torch.bool)
-    return integers and output.ndim > 1 and output.shape[:1] + output.shape[2:] == target.shape
+    size = output.shape
+    return integers and len(size) > 1 and (size[0], *size[2:]) == target.shape
 
 
 def _count_correct(output, target):
@@ -347,8 +353,8 @@ def _count_correct(output, target):
 
 def _record(history, stretch, steps):
     """Take a stretch of steps, and enter in the history what they saw."""
-    first = len(history.loss) + 1
-    if first % steps == 1 % steps:
+    done = len(history.loss)
+    if done % steps == 0:  # a new epoch
         history.seconds.append(0.0)
     began = perf_counter()
     losses, norms, correct = [], [], []
@@ -363,28 +369,29 @@ def _record(history, stretch, steps):
         history.gradient_norm += _read(norms)
         history.correct += _read(correct)
         history.seconds[-1] += perf_counter() - began
-        _check_finite(history, first, steps)
+        _check_finite(history, done, steps)
 
 
 def _read(scalars):
     return torch.stack(scalars).tolist() if scalars else []
 
 
-def _check_finite(history, first, steps):
-    """Raise FloatingPointError if the loss or the gradient is infinite or NaN at the step ``first`` or later."""
-    for step in range(first, len(history.loss) + 1):
-        loss, norm = history.loss[step - 1], history.gradient_norm[step - 1]
+def _check_finite(history, done, steps):
+    """Raise FloatingPointError if, after the first ``done`` steps, a loss or a gradient is infinite or NaN."""
+    for step in range(done, len(history.loss)):
+        loss, norm = history.loss[step], history.gradient_norm[step]
         if not math.isfinite(loss + norm):
-            what = f"loss is {loss}" if not math.isfinite(loss) else f"norm of the gradient is {norm}"
-            epoch, batch = divmod(step - 1, steps)
+            what = f"norm of the gradient is {norm}" if math.isfinite(loss) else f"loss is {loss}"
+            epoch, batch = divmod(step, steps)
             raise FloatingPointError(
-                f"the {what} at step {step} (epoch {epoch + 1}, batch {batch + 1} of {steps}). Usual causes: "
+                f"the {what} at step {step + 1} (epoch {epoch + 1}, batch {batch + 1} of {steps}). Usual causes: "
                 "a learning rate that is too high, log(0) or 0/0 in the loss, a NaN in the data"
             )
 
 
 def _end_epoch(history, start, model, loss, targets, test):
     """Enter in the history what is known of an epoch, begun after step ``start``, once its training is over."""
+    history.train_loss.append(fmean(history.loss[start:]))
     if history.correct:
         history.train_accuracy.append(sum(history.correct[start:]) / targets.numel())
     if test is not None:
@@ -426,7 +433,7 @@ def _settings(model, optimizer, train, test, batch_size, seed):
 def _save(path, model, optimizer, history, run):
     """Write a checkpoint such that, whatever happens, the file is either the old one or the new one, whole."""
     if not all(parameter.isfinite().all() for parameter in model.parameters()):
-        raise FloatingPointError(f"a weight is infinite or NaN after step {len(history.loss)}")
+        raise FloatingPointError(f"a weight is infinite or NaN after step {len(history.loss)}: lower the learning rate")
     state = {
         "run": run,
         "model": model.state_dict(),
@@ -487,8 +494,7 @@ def _resume(path, model, optimizer, run, last_step):
 
 def _check_fit(model, loss, train, test, epochs, batch_size, seed, checkpoint, checkpoint_every):
     """Raise TypeError or ValueError, saying what was given and what is wanted, where an argument of fit is wrong."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    _check_model(model)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError("model must have a parameter to train (one with requires_grad), got none")
     if not callable(loss):
@@ -505,6 +511,11 @@ def _check_fit(model, loss, train, test, epochs, batch_size, seed, checkpoint, c
             raise ValueError("checkpoint_every needs the name of the file to write: checkpoint=...")
     if checkpoint is not None and not Path(checkpoint).parent.is_dir():
         raise ValueError(f"checkpoint must be in a folder that exists, got {checkpoint}")
+
+
+def _check_model(model):
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
 
 
 def _check_data(name, data):
@@ -547,6 +558,8 @@ def _checked(loss):
     """Return the loss with a check: what no gradient can be taken of is refused with its reason."""
 
     def checked(output, target):
+        if not isinstance(output, Tensor):
+            raise TypeError(f"model must return a tensor, got {type(output).__name__}")
         value = loss(output, target)
         if not isinstance(value, Tensor):
             raise TypeError(f"loss must return a scalar tensor, got {type(value).__name__}")

@@ -111,6 +111,12 @@ def test_show_source_leaves_out_the_docstring_and_nothing_else():
     ]
 
 
+def test_show_source_leaves_out_the_docstrings_of_methods_too():
+    shown = plotting.show_source(History).data
+    assert "loss: list[float]" in shown
+    assert '"""' not in shown
+
+
 def test_an_image_grid_shows_each_image_once_under_what_it_is_and_was_read_as():
     images = torch.arange(3 * 4 * 4).reshape(3, 4, 4)
     axes = plotting.image_grid(images, torch.tensor([1, 2, 3]), torch.tensor([1, 7, 3]), [0.5, 0.25, 1.0], columns=2)
@@ -129,7 +135,12 @@ def test_an_image_grid_refuses_lengths_that_differ_and_nothing_at_all(images, la
 
 def test_learning_curves_draw_training_and_held_out_data_of_every_run():
     runs = [
-        History(train_loss=[2.0, 1.0], test_loss=[1.5, k], train_accuracy=[0.5, 0.6], test_accuracy=[0.4, 0.7])
+        History(
+            train_loss=[2.0, 1.0],
+            test_loss=[1.5, k],
+            train_accuracy=[0.5, 0.6],
+            test_accuracy=[0.4, 0.7],
+        )
         for k in (1.2, 1.3)
     ]
     loss_panel, accuracy_panel = plotting.learning_curves(runs, held_out="validation")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from docutils import nodes
+from PIL import Image
 from sphinx.errors import ExtensionError
 
 WEBSITE = Path(__file__).parents[1] / "website"
@@ -117,3 +119,19 @@ def test_script_is_cut_out_and_one_that_is_not_there_is_an_error():
     assert lean_pages.without_script(html, "icons.js") == '<link href="a.css"><script src="b.js"></script>'
     with pytest.raises(ExtensionError, match=r"no longer loads missing\.js"):
         lean_pages.without_script(html, "missing.js")
+
+
+def test_images_are_given_their_size_unless_they_have_one(tmp_path):
+    Image.new("RGB", (30, 20)).save(tmp_path / "figure.png")
+    sources = {"a.png": tmp_path / "figure.png"}
+    tag = '<img alt="A &gt; B" src="../_images/a.png"'
+    assert lean_pages.size_images(f"{tag} />", sources) == f'{tag} width="30" height="20" />'
+    assert lean_pages.size_images('<img width="9" src="../_images/a.png" />', sources).count("width") == 1
+
+
+def test_description_is_the_first_paragraph_cut_at_a_word():
+    text = "What a loss is. " * 20
+    doctree = nodes.document(None, None, nodes.title(text="Title"), nodes.paragraph(text=text))
+    description = lean_pages.describe(doctree)
+    assert len(description) <= 160
+    assert text.startswith(description.removesuffix(" …") + " ")

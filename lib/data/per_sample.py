@@ -37,11 +37,12 @@ class PerSampleImages(Dataset):
 def to_tensor(image: Image.Image) -> torch.Tensor:
     """Return a grey PIL image as float32 in [0, 1], shape (1, height, width)."""
     pixels = torch.from_numpy(np.array(image, np.uint8, copy=True))
-    return pixels.view(image.height, image.width, 1).permute(2, 0, 1).contiguous().to(torch.float32).div(255)
+    channel_first = pixels.view(image.height, image.width, 1).permute(2, 0, 1).contiguous()
+    return channel_first.to(torch.float32).div(255)
 
 
-def normalize(image: torch.Tensor, mean: tuple[float, ...] = (0.5,), std: tuple[float, ...] = (0.5,)) -> torch.Tensor:
-    """Return the image less the mean, over the standard deviation, for each channel of shape (channels, h, w)."""
+def normalize(image: torch.Tensor, mean=(0.5,), std=(0.5,)) -> torch.Tensor:
+    """Return an image of shape (channels, height, width) less the mean of each channel, over its standard deviation."""
     means = torch.as_tensor(mean, dtype=image.dtype).view(-1, 1, 1)
     deviations = torch.as_tensor(std, dtype=image.dtype).view(-1, 1, 1)
     if (deviations == 0).any():

@@ -27,6 +27,6 @@ def working_precision(tensor: torch.Tensor) -> torch.Tensor:
 def softplus(x: torch.Tensor) -> torch.Tensor:
     r"""Return :math:`\log(1 + e^x)`, elementwise, with full relative precision for every x.
 
-    ``torch.nn.functional.softplus`` returns x above 20, which in float64 is 1e-10 off.
+    Above its threshold torch returns x itself: at the default, 20, that is 1e-10 off, at 40 less than float64 can tell.
     """
-    return torch.logaddexp(x, x.new_zeros(()))
+    return torch.nn.functional.softplus(x, threshold=40)
