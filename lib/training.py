@@ -170,7 +170,7 @@ def descend(model, loss, optimizer, inputs, targets, batches):
         value = loss(output, target)  # loss: how wrong that is
         optimizer.zero_grad()  # zero_grad: forget the last gradient
         value.backward()  # backward: the slope of the loss, for every parameter
-        norm = gradient_norm(parameters)  # now, for some optimizers change the gradient
+        norm = gradient_norm(parameters)  # (before step: some optimizers overwrite it)
         optimizer.step()  # step: downhill
 
         yield value.detach(), norm, output.detach(), target

@@ -71,10 +71,10 @@ def over_the_others(logits, labels, smoothing):
     return (logits.softmax(1) - (1 - smoothing) * truth - smoothing / (classes - 1) * (1 - truth)) / len(logits)
 
 
-def binned(probabilities, labels, gap):
+def binned(probabilities, labels, gap, bins=10):
     confidence, guess = probabilities.max(1)
-    right, bins = (guess == labels).float(), (confidence * 10).long().clamp(max=9)
-    filled = [bins == b for b in range(10) if (bins == b).any()]
+    right, bin_of = (guess == labels).float(), (confidence * bins).long().clamp(max=bins - 1)
+    filled = [bin_of == b for b in range(bins) if (bin_of == b).any()]
     return sum(gap(inside, confidence[inside].mean(), right[inside].mean()) for inside in filled)
 
 
@@ -93,6 +93,18 @@ WRONG = {
         "axis": (lambda z, y, s: (z.softmax(0) - smoothed_target(z, y, s)) / len(z), "row sums to zero"),
         "smoothing forgotten": (lambda z, y, s: (z.softmax(1) - one_hot(y, z.shape[1])) / len(z), "smoothed target"),
         "smoothing over the others only": (over_the_others, "smoothed target"),
+        "overflow, patched": (
+            lambda z, y, s: ((z.exp() / z.exp().sum(1, keepdim=True)).nan_to_num() - smoothed_target(z, y, s)) / len(z),
+            "thousands",
+        ),
+        "logits cut off": (
+            lambda z, y, s: (z.clamp(-60, 60).softmax(1) - smoothed_target(z, y, s)) / len(z),
+            "thousands",
+        ),
+        "wrong for much smoothing": (
+            lambda z, y, s: (z.softmax(1) - smoothed_target(z, y, min(s, 0.5))) / len(z),
+            "small step",
+        ),
         "overflow": (
             lambda z, y, s: (z.exp() / z.exp().sum(1, keepdim=True) - smoothed_target(z, y, s)) / len(z),
             "thousands",
@@ -139,8 +151,35 @@ WRONG = {
             lambda p, y: (p.max(0).values.mean() - (p.argmax(0) == y[: p.shape[1]]).float().mean()).abs(),
             "certain and wrong",
         ),
-        "no bins": (lambda p, y: (p.max(1).values.mean() - (p.argmax(1) == y).float().mean()).abs(), "make up for"),
-        "loss in place of calibration": (lambda p, y: 1 - p.gather(1, y[:, None]).mean(), "make up for"),
+        "five bins": (
+            lambda p, y: binned(p, y, lambda inside, sure, right: inside.float().mean() * (sure - right).abs(), bins=5),
+            "makes up for",
+        ),
+        **{
+            f"{count} bins": (
+                lambda p, y, count=count: binned(
+                    p, y, lambda inside, sure, right: inside.float().mean() * (sure - right).abs(), bins=count
+                ),
+                "",
+            )
+            for count in (8, 9, 11, 12, 15, 20)
+        },
+        "rounded to the nearest tenth": (
+            lambda p, y: binned(
+                (p + 0.05).clamp(max=1),
+                y,
+                lambda inside, sure, right: inside.float().mean() * (sure - 0.05 - right).abs(),
+            ),
+            "",
+        ),
+        "certainty has no bin": (
+            lambda p, y: binned(
+                p * (p < 1), y, lambda inside, sure, right: inside.float().mean() * (sure - right).abs()
+            ),
+            "certain and wrong",
+        ),
+        "no bins": (lambda p, y: (p.max(1).values.mean() - (p.argmax(1) == y).float().mean()).abs(), "makes up for"),
+        "loss in place of calibration": (lambda p, y: 1 - p.gather(1, y[:, None]).mean(), "makes up for"),
     },
 }
 
@@ -152,7 +191,7 @@ def test_a_typical_wrong_answer_is_caught_and_named(name, mistake):
     verdict = check(answer)
     assert not verdict.passed
     assert named in verdict.failed_property, verdict
-    assert "On input" in str(verdict)
+    assert "Found:  " in str(verdict)
 
 
 def test_every_exercise_is_tried_with_wrong_sign_factor_and_axis():

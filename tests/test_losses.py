@@ -132,6 +132,40 @@ def test_an_impossible_class_that_never_occurs_costs_nothing():
         torch.testing.assert_close(gradient, torch.tensor([[-0.5, 0.5, 0.0]]))
 
 
+INF = torch.inf
+
+
+@pytest.mark.parametrize(
+    ("logits", "target"),
+    [([0, -INF, -INF], 0), ([-INF, 2, 1], 2), ([3e38, -3e38, 0], 0)],
+)
+def test_cross_entropy_and_gradient_equal_torch_where_classes_are_ruled_out(logits, target):
+    logits, target = torch.tensor([logits], dtype=torch.float32), torch.tensor([target])
+    ours = value_and_gradient(losses.cross_entropy, logits, target)
+    torch.testing.assert_close(ours, value_and_gradient(F.cross_entropy, logits, target))
+
+
+@pytest.mark.parametrize("logits", [[0, -INF, 1], [0, -INF, -INF], [-INF, -INF, -INF]])
+def test_a_true_class_that_is_ruled_out_costs_infinity_and_leaves_no_nan_in_the_gradient(logits):
+    value, gradient = value_and_gradient(losses.cross_entropy, torch.tensor([logits]), torch.tensor([1]))
+    assert value.item() == math.inf
+    assert gradient.isfinite().all()
+
+
+def test_cross_entropy_can_be_mapped_over_samples():
+    logits, target = SHAPES["(N, C)"], class_indices(SHAPES["(N, C)"])
+    one_by_one = torch.func.vmap(torch.func.grad(losses.cross_entropy))(logits, target)
+    torch.testing.assert_close(one_by_one, value_and_gradient(losses.cross_entropy, logits, target, reduction="sum")[1])
+
+
+def test_cross_entropy_compiles_to_one_graph():
+    logits, target = SHAPES["(N, C)"], class_indices(SHAPES["(N, C)"])
+    compiled = torch.compile(losses.cross_entropy, backend="aot_eager", fullgraph=True)
+    ours = value_and_gradient(compiled, logits, target, ignore_index=2, label_smoothing=0.1)
+    eager = value_and_gradient(losses.cross_entropy, logits, target, ignore_index=2, label_smoothing=0.1)
+    torch.testing.assert_close(ours, eager)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_computed_in_float32_and_rounded_once(dtype):
     logits = torch.linspace(-9, 9, 40).reshape(4, 10).to(dtype)
@@ -160,6 +194,9 @@ def test_half_precision_is_computed_in_float32_and_rounded_once(dtype):
         (torch.zeros(2, 3), torch.zeros(2, 1), {}, ValueError, r"shape of input, \(2, 3\), got \(2, 1\)"),
         (torch.zeros(2, 3), torch.tensor([0, 3]), {}, ValueError, r"in \[0, 3\) or ignore_index \(-100\), got 3"),
         (torch.zeros(2, 3), torch.tensor([0, -1]), {}, ValueError, r"got -1"),
+        (torch.zeros(2, 3), torch.tensor([0, 156], dtype=torch.uint8), {}, ValueError, r"got 156"),
+        (torch.zeros(2, 3), torch.ones(2, 3), {"ignore_index": 1}, ValueError, "target holds probabilities; got 1"),
+        (torch.zeros(2, 3), torch.tensor([0, 1]), {"weight": [1.0, 1.0, 1.0]}, TypeError, "weight must be a torch.Ten"),
         (torch.zeros(2, 3), torch.tensor([0, 1]), {"weight": torch.ones(2)}, ValueError, "each of the 3 classes"),
         (torch.zeros(2, 3), torch.tensor([0, 1]), {"label_smoothing": 1.5}, ValueError, "between 0 and 1, got 1.5"),
         (torch.zeros(2, 3), torch.tensor([0, 1]), {"reduction": "average"}, ValueError, "'sum', got 'average'"),

@@ -9,7 +9,7 @@
     ValueError: no exercise is called 'smooth_cross_entropy_gradient'; is it 'smoothed_cross_entropy_gradient'?
 
 A check knows properties of the right answer, not wordings of it: it runs the function on several hundred generated
-inputs, names the first property that fails and shows the smallest input on which it does. It never shows the solution.
+inputs, names the first property that fails and shows the first input on which it does. It never shows the solution.
 """
 
 from lib.exercises import mnist

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 import torch
 
 Property = Callable[..., str | None]
-"""``property(function, *inputs)`` returns None where it holds, else what was found. Its docstring is its name."""
+"""``property(function, *inputs)`` returns None where it holds, else what was found. Its docstring is its name.
+
+A property that takes the function alone brings its own inputs and is tried once.
+"""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ def check(function: Callable) -> Verdict:
 def _judge(function: Callable, exercise: Exercise) -> Verdict:
     inputs = exercise.inputs()
     for requirement in exercise.properties:
-        for number, arguments in enumerate(inputs, start=1):
+        takes_inputs = len(inspect.signature(requirement).parameters) > 1
+        for number, arguments in enumerate(inputs if takes_inputs else [()], start=1):
             headline = f"Not right: {exercise.name} lacks a property."
             try:
                 found = requirement(_on_copies(function), *arguments)
@@ -89,13 +93,9 @@ def _judge(function: Callable, exercise: Exercise) -> Verdict:
                 headline = f"Not right: {exercise.name} stops with an error."
                 found = f"{type(error).__name__}: {error}{_line_of(error, function)}"
             if found is not None:
-                lines = [
-                    headline,
-                    f"  Wanted: {requirement.__doc__}",
-                    f"  Found:  {found}",
-                    f"  On input {number} of {len(inputs)}:",
-                    *_named(function, arguments),
-                ]
+                lines = [headline, f"  Wanted: {requirement.__doc__}", f"  Found:  {found}"]
+                if takes_inputs:
+                    lines += [f"  On input {number} of {len(inputs)}:", *_named(function, arguments)]
                 return Verdict(False, requirement.__doc__, "\n".join(lines))
     count = len(exercise.properties)
     return Verdict(True, None, f"Right: {exercise.name} has all {count} properties on {len(inputs)} inputs.")

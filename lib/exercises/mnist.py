@@ -6,6 +6,7 @@ import torch
 
 from lib import losses
 from lib.exercises._engine import Exercise
+from lib.training import expected_calibration_error
 
 
 def batches_of_logits() -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -20,8 +21,8 @@ def batches_of_logits() -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def smoothed_batches() -> list[tuple[torch.Tensor, torch.Tensor, float]]:
-    """Return the batches of logits, each with a share of label smoothing between 0 and 0.5."""
-    return [(logits, labels, number % 6 / 10) for number, (logits, labels) in enumerate(batches_of_logits())]
+    """Return the batches of logits, each with a share of label smoothing between 0 and 1."""
+    return [(logits, labels, number % 6 / 5) for number, (logits, labels) in enumerate(batches_of_logits())]
 
 
 def gradient_has_the_shape_of_the_logits(gradient, logits, labels, smoothing):
@@ -32,7 +33,9 @@ def gradient_has_the_shape_of_the_logits(gradient, logits, labels, smoothing):
 def gradient_rows_sum_to_zero(gradient, logits, labels, smoothing):
     """Each row sums to zero: what one class gains in probability, the others lose."""
     worst = gradient(logits, labels, smoothing).sum(1).abs().max().item()
-    return None if worst < 1e-5 else f"a row sums to {worst:.4f} (axis of the softmax? do the targets sum to 1?)"
+    if worst < 1e-5:
+        return None
+    return f"a row sums to {worst:.4f} (softmax over which axis? one target entry per row?)"
 
 
 def gradient_descends_towards_the_true_class(gradient, logits, labels, smoothing):
@@ -50,7 +53,7 @@ def gradient_is_that_of_the_mean(gradient, logits, labels, smoothing):
     return f"doubling the batch takes {once[0, 0].item():.4f} to {twice[0, 0].item():.4f} (what does a mean divide by?)"
 
 
-def gradient_vanishes_where_the_prediction_is_the_target(gradient, logits, labels, smoothing):
+def gradient_vanishes_where_the_prediction_is_the_target(gradient):
     """Zero where softmax gives the smoothed target itself: with smoothing 0.5 and 2 classes, at odds of 3 to 1."""
     slope = gradient(torch.tensor([[math.log(3), 0.0]]), torch.tensor([0]), 0.5)
     worst = slope.abs().max().item()
@@ -70,13 +73,17 @@ def gradient_predicts_the_change_of_the_loss(gradient, logits, labels, smoothing
     change, predicted = ahead - behind, 2 * (gradient(logits, labels, smoothing).double() * step).sum()
     if torch.isclose(change, predicted, rtol=1e-3, atol=1e-9):
         return None
-    return f"the loss changed by {change.item():.3e}, the gradient predicted {predicted.item():.3e}"
+    ratio = (change / predicted).item()
+    return f"the loss changed {ratio:.3f} times as much as the gradient says (divided by the rows, or by all entries?)"
 
 
 def gradient_survives_large_logits(gradient, logits, labels, smoothing):
-    """Finite everywhere, also where the logits are in the thousands."""
-    slope = gradient(1000 * logits, labels, smoothing)
-    return None if torch.isfinite(slope).all() else "there is a NaN or an infinity"
+    """Right also where the logits are in the thousands: softmax is then all but 1 at the largest and 0 elsewhere."""
+    large = (1000 * logits).requires_grad_()
+    (wanted,) = torch.autograd.grad(losses.cross_entropy(large, labels, label_smoothing=smoothing), large)
+    if torch.allclose(gradient(large.detach(), labels, smoothing), wanted, atol=1e-3):  # logits lose their decimals
+        return None
+    return "with the logits below times 1000 it is wrong or not finite (what does exp(1000) do?)"
 
 
 def loss_is_one_number(loss, logits, labels):
@@ -87,7 +94,7 @@ def loss_is_one_number(loss, logits, labels):
 def loss_is_never_negative(loss, logits, labels):
     """Never negative: no probability is above 1."""
     value = loss(logits, labels).item()
-    return None if value >= -1e-6 else f"the loss is {value:.4f} (is the sign right?)"
+    return None if value >= -1e-6 else f"the loss is {value:.4f} (is the sign right? is every shift in both terms?)"
 
 
 def loss_of_indifference_is_log_of_the_classes(loss, logits, labels):
@@ -105,7 +112,7 @@ def loss_is_the_mean_over_the_rows(loss, logits, labels):
     value, mean = loss(logits, labels).item(), sum(rows) / len(rows)
     if math.isclose(value, mean, rel_tol=1e-4, abs_tol=1e-6):
         return None
-    return f"the mean over the rows is {mean:.4f}, the loss of the batch {value:.4f} (which axis, and divided by what?)"
+    return f"the mean over the rows is {mean:.4f}, the loss of the batch {value:.4f} (which axis? one entry per row?)"
 
 
 def loss_ignores_a_shift(loss, logits, labels):
@@ -117,7 +124,7 @@ def loss_ignores_a_shift(loss, logits, labels):
 
 
 def loss_is_minus_log_of_the_probability(loss, logits, labels):
-    """E to the minus loss of one row is the probability that the softmax of the row gives to its label."""
+    """The exponential of minus the loss of one row is the probability that its softmax gives to its label."""
     from_loss = math.exp(-loss(logits[:1], labels[:1]).item())
     wanted = logits[0].double().softmax(0)[labels[0]].item()
     if math.isclose(from_loss, wanted, rel_tol=1e-3, abs_tol=1e-6):
@@ -132,7 +139,9 @@ def loss_survives_a_confident_mistake(loss, logits, labels):
     wanted = 1000 * (logits.amax(1) - logits.amin(1)).mean().item()
     if math.isclose(value, wanted, rel_tol=1e-2):
         return None
-    return f"the mean gap is {wanted:.1f}, the loss {value} (what is the log of a probability that rounds to 0?)"
+    return (
+        f"the mean gap is {wanted:.1f}, the loss {value} (log of a probability that rounds to 0? maximum of each row?)"
+    )
 
 
 def predictions_with_known_calibration() -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -151,6 +160,8 @@ def error_is_a_share(error, probabilities, labels):
     """One number between 0 and 1."""
     answer = error(probabilities, labels)
     value = float(answer)
+    if math.isnan(value):
+        return "the error is NaN (an empty bin has no mean: skip it)"
     return None if -1e-6 <= value <= 1 + 1e-6 else f"the error is {value:.4f} (sign? divided by what?)"
 
 
@@ -159,23 +170,23 @@ def error_of_certainty_that_is_wrong_is_one(error, probabilities, labels):
     classes = probabilities.shape[1]
     certain = torch.nn.functional.one_hot(labels, classes).to(probabilities.dtype)
     right, wrong = float(error(certain, labels)), float(error(certain, (labels + 1) % classes))
-    return (
-        None if abs(right) < 1e-5 and abs(wrong - 1) < 1e-5 else f"it is {wrong:.4f} when wrong, {right:.4f} when right"
-    )
+    if abs(right) < 1e-5 and abs(wrong - 1) < 1e-5:
+        return None
+    return f"it is {wrong:.4f} when wrong, {right:.4f} when right (has a probability of 1 a bin? is it the winner's?)"
 
 
-def error_does_not_let_bins_cancel(error, probabilities, labels):
-    """over-confidence in one bin does not make up for under-confidence in another."""
-    both = torch.tensor([[0.95, 0.05, 0.0], [0.95, 0.05, 0.0], [0.45, 0.3, 0.25], [0.45, 0.3, 0.25]])
+def error_does_not_let_bins_cancel(error):
+    """No bin makes up for another: over-confidence in one and under-confidence in its neighbour do not cancel."""
+    both = torch.tensor([[0.95, 0.05, 0.0], [0.95, 0.05, 0.0], [0.85, 0.1, 0.05], [0.85, 0.1, 0.05]])
     value = float(error(both, torch.tensor([0, 1, 0, 0])))
-    if abs(value - 0.5) < 1e-5:
+    if abs(value - 0.3) < 1e-5:
         return None
     return (
-        f"2 at p = 0.95, one right, and 2 at p = 0.45, both right, have gaps of 0.45 and 0.55; the error is {value:.4f}"
+        f"2 at p = 0.95, one right, and 2 at p = 0.85, both right: the gaps are 0.45 and 0.15, the error is {value:.4f}"
     )
 
 
-def error_weighs_bins_by_their_size(error, probabilities, labels):
+def error_weighs_bins_by_their_size(error):
     """A bin counts by its share of the samples: ten copies of one sample weigh ten times one."""
     lopsided = torch.tensor([[0.95, 0.05]] * 10 + [[0.55, 0.45]])
     value = float(error(lopsided, torch.tensor([0] * 10 + [1])))
@@ -194,17 +205,13 @@ def error_looks_at_the_winning_class(error, probabilities, labels):
     return None if abs(value - same) < 1e-4 else f"the error goes from {value:.4f} to {same:.4f}"
 
 
-def error_is_the_mean_gap_in_its_bin(error, probabilities, labels):
-    """For samples of one bin it is the gap between their mean probability and the share that is right."""
-    confidence = 0.81 + 0.08 * torch.rand(len(labels), generator=torch.Generator().manual_seed(2))
-    one_bin = torch.stack([confidence, 1 - confidence], dim=1)
-    truth = labels % 2
-    value, wanted = float(error(one_bin, truth)), abs(confidence.mean() - (truth == 0).float().mean()).item()
-    return (
-        None
-        if abs(value - wanted) < 1e-4
-        else f"the gap is {wanted:.4f}, the error {value:.4f} (10 bins of width 0.1?)"
-    )
+def error_has_ten_bins_of_equal_width(error, probabilities, labels):
+    """The weighted sum of the gaps of ten bins, each 0.1 wide."""
+    value = float(error(probabilities, labels))
+    wanted = expected_calibration_error(probabilities, labels)
+    if abs(value - wanted) < 1e-4:
+        return None
+    return f"on the input below it is off by {abs(value - wanted):.4f} (are the bins 0 to 0.1, 0.1 to 0.2, ...?)"
 
 
 EXERCISES = (
@@ -242,8 +249,8 @@ EXERCISES = (
             error_of_certainty_that_is_wrong_is_one,
             error_does_not_let_bins_cancel,
             error_weighs_bins_by_their_size,
-            error_is_the_mean_gap_in_its_bin,
             error_looks_at_the_winning_class,
+            error_has_ten_bins_of_equal_width,
         ),
     ),
 )

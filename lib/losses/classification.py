@@ -22,7 +22,7 @@ def cross_entropy(
     .. math:: \ell = -\log\frac{e^{z_y}}{\sum_j e^{z_j}} = \log\Bigl(1 + \sum_{j \ne y} e^{z_j - z_y}\Bigr),
               \qquad \frac{\partial\ell}{\partial z_j} = \operatorname{softmax}(z)_j - [j = y].
 
-    The right-hand form is the one computed. Only differences of logits enter it, so nothing overflows, and a confident
+    For class indices the right-hand form is the one computed: only differences of logits enter it, and a confident
     right answer keeps its small loss instead of rounding to 0.
 
     Args:
@@ -72,14 +72,13 @@ def cross_entropy(
 
 def _surprise(logits, target, weight, ignore_index, label_smoothing, class_dim):
     """Return the loss of each class index, and what their mean divides by."""
-    ignored = target == ignore_index if _holds(target, ignore_index) else None
+    ignored = target == ignore_index
+    ignored = ignored if _any(ignored, unknown=True) else None
     if ignored is not None:
         # The mask goes before the maths: an infinite logit in an ignored row must not reach the gradient as 0 * inf.
-        logits = torch.where(ignored.unsqueeze(class_dim), 0.0, logits)
-        target = torch.where(ignored, 0, target)
-    index = target.unsqueeze(class_dim)
-    rivals = (logits - logits.gather(class_dim, index)).scatter(class_dim, index, -torch.inf)
-    loss = softplus(rivals.logsumexp(class_dim))
+        logits = logits.masked_fill(ignored.unsqueeze(class_dim), 0.0)
+        target = target.masked_fill(ignored, 0)
+    loss = _log_loss(logits, target.unsqueeze(class_dim), class_dim)
     row_weight = None if weight is None else weight[target]
     if row_weight is not None:
         loss = loss * row_weight
@@ -88,14 +87,18 @@ def _surprise(logits, target, weight, ignore_index, label_smoothing, class_dim):
         spread = _expected_surprise(logits, uniform, weight, class_dim)
         loss = (1 - label_smoothing) * loss + label_smoothing * spread
     if ignored is not None:
-        loss = torch.where(ignored, 0.0, loss)
-        row_weight = ~ignored if row_weight is None else torch.where(ignored, 0.0, row_weight)
+        loss = loss.masked_fill(ignored, 0.0)
+        row_weight = ~ignored if row_weight is None else row_weight.masked_fill(ignored, 0.0)
     return loss, loss.numel() if row_weight is None else row_weight.sum()
 
 
-def _holds(target, value):
-    """Return whether any target equals the value; in a compiled graph, which cannot branch on data, assume so."""
-    return torch.compiler.is_compiling() or bool((target == value).any())
+def _log_loss(logits, index, class_dim):
+    """Return log(1 + the sum over the rivals of exp(rival - truth))."""
+    lowest = torch.finfo(logits.dtype).min  # in place of -inf, whose differences have no gradient
+    truth = logits.gather(class_dim, index)
+    rivals = (logits - truth.clamp(min=lowest)).clamp(min=lowest).scatter(class_dim, index, -torch.inf)
+    loss = softplus(rivals.logsumexp(class_dim))
+    return loss.masked_fill(truth.squeeze(class_dim) == -torch.inf, torch.inf)
 
 
 def _expected_surprise(logits, target, weight, class_dim):
@@ -121,9 +124,13 @@ def _check_arguments(input, target, weight, ignore_index, reduction, label_smoot
         raise ValueError(f"label_smoothing must be between 0 and 1, got {label_smoothing}")
     class_dim = 0 if input.dim() == 1 else 1
     classes = input.shape[class_dim]
+    if weight is not None:
+        check_floating("weight", weight)
     if weight is not None and tuple(weight.shape) != (classes,):
         raise ValueError(f"weight must have one factor for each of the {classes} classes, got {tuple(weight.shape)}")
     if target.is_floating_point():
+        if ignore_index >= 0:
+            raise ValueError(f"ignore_index is for class indices, but target holds probabilities; got {ignore_index}")
         if target.shape != input.shape:
             raise ValueError(
                 f"class probabilities must have the shape of input, {tuple(input.shape)}, got {tuple(target.shape)}"
@@ -139,14 +146,19 @@ def _check_arguments(input, target, weight, ignore_index, reduction, label_smoot
             f"class indices for input of shape {tuple(input.shape)} must have shape {tuple(wanted)}, "
             f"got {tuple(target.shape)}"
         )
-    if torch.compiler.is_compiling():  # a check of values would break the compiled graph
-        return
-    if target.numel() == 0:
-        return
-    lowest, highest = target.aminmax()
-    if lowest < 0 or highest >= classes:
-        unknown = target[((target < 0) | (target >= classes)) & (target != ignore_index)]
-        if unknown.numel():
-            raise ValueError(
-                f"class indices must be in [0, {classes}) or ignore_index ({ignore_index}), got {unknown[0].item()}"
-            )
+    index = target.long()  # in a narrow dtype, ignore_index could wrap around to a class
+    unknown = ((index < 0) | (index >= classes)) & (index != ignore_index)
+    if _any(unknown, unknown=False):
+        raise ValueError(
+            f"class indices must be in [0, {classes}) or ignore_index ({ignore_index}), got {index[unknown][0].item()}"
+        )
+
+
+def _any(condition, *, unknown):
+    """Return whether any entry is true, or ``unknown`` where values cannot be read: when compiling, and under vmap."""
+    if torch.compiler.is_compiling():
+        return unknown
+    try:
+        return bool(condition.any())
+    except RuntimeError:
+        return unknown
