@@ -87,7 +87,7 @@ def _judge(function: Callable, exercise: Exercise) -> Verdict:
             try:
                 found = requirement(_on_copies(function), *arguments)
             except _Unanswered:
-                text = f"Not yet: {exercise.name} returns nothing. Fill in its steps, run its cell, then this one."
+                text = f"Not yet: {exercise.name} returns nothing. Fill in its steps and run the cell again."
                 return Verdict(False, "Returns something.", text)
             except Exception as error:
                 headline = f"Not right: {exercise.name} stops with an error."

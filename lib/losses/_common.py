@@ -19,6 +19,21 @@ def check_floating(name: str, tensor: torch.Tensor) -> None:
         raise TypeError(f"{name} must be a floating-point tensor, got {tensor.dtype}")
 
 
+def check_same_shape(input: torch.Tensor, target: torch.Tensor) -> None:
+    """Raise ValueError unless both have one shape: (N, 1) and (N,) would broadcast to (N, N) in silence."""
+    if input.shape != target.shape:
+        raise ValueError(
+            f"input and target must have the same shape, got {tuple(input.shape)} and {tuple(target.shape)}"
+        )
+
+
+def reduce(loss: torch.Tensor, reduction: str) -> torch.Tensor:
+    """Return the losses as they are, their mean or their sum, as ``reduction`` says."""
+    if reduction == "mean":
+        return loss.mean()
+    return loss.sum() if reduction == "sum" else loss
+
+
 def working_precision(tensor: torch.Tensor) -> torch.Tensor:
     """Return half-precision input as float32, in which the losses compute; float32 and float64 stay as they are."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -1,0 +1,195 @@
+"""The catalogue: every loss has an entry, and what an entry claims is so."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lib import catalog, losses
+from lib.catalog import ENTRIES, Entry
+
+SPREADS = (0.01, 1.0, 30.0, 1e4)
+ROOT = Path(__file__).parent.parent
+
+each_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+with_torch_twin = pytest.mark.parametrize("entry", [e for e in ENTRIES if e.torch], ids=lambda entry: entry.name)
+of_classification = pytest.mark.parametrize(
+    "entry", [e for e in ENTRIES if e.calibrated is not None], ids=lambda e: e.name
+)
+
+
+def draw(entry: Entry, n: int, spread: float = 1.0, seed: int = 0) -> tuple[tuple[np.ndarray, ...], dict]:
+    return entry.sample(np.random.default_rng(seed), n, spread)
+
+
+def tensors(arguments) -> list[torch.Tensor]:
+    return [torch.from_numpy(np.array(argument)) for argument in arguments]
+
+
+def loss_and_gradient(entry: Entry, arguments, options, reduction: str = "sum"):
+    first, *rest = tensors(arguments)
+    first.requires_grad_()
+    value = entry.function(first, *rest, **options, reduction=reduction)
+    return value.detach(), torch.autograd.grad(value.sum(), first)[0]
+
+
+def each_sample(entry: Entry, count: int = 200):
+    """Single samples of every spread: for each, its loss and the norm of its gradient."""
+    for spread in SPREADS:
+        for seed in range(count):
+            value, gradient = loss_and_gradient(entry, *draw(entry, 1, spread, seed))
+            yield value.item(), gradient.norm().item()
+
+
+def test_every_loss_has_exactly_one_entry():
+    assert sorted(entry.name for entry in ENTRIES) == sorted(losses.__all__)
+
+
+@each_entry
+def test_the_family_is_the_module_that_holds_the_loss(entry):
+    assert entry.function.__module__ == f"lib.losses.{entry.family}"
+
+
+@each_entry
+@pytest.mark.parametrize("spread", SPREADS)
+def test_the_loss_equals_its_numpy_twin_in_value_and_gradient(entry, spread):
+    arguments, options = draw(entry, 50, spread)
+    value, gradient = loss_and_gradient(entry, arguments, options, reduction="none")
+    np.testing.assert_allclose(value, entry.reference(*arguments, **options), rtol=1e-12, atol=1e-300)
+    np.testing.assert_allclose(gradient, entry.reference_gradient(*arguments, **options), rtol=1e-12, atol=1e-300)
+
+
+@with_torch_twin
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_the_loss_equals_torchs(entry, reduction):
+    arguments, options = draw(entry, 50)
+    ours = entry.function(*tensors(arguments), **options, reduction=reduction)
+    torchs = entry.torch_function(*tensors(arguments), **options, reduction=reduction)
+    torch.testing.assert_close(ours, torchs, rtol=1e-10, atol=1e-12)
+
+
+@each_entry
+def test_the_mean_divides_by_what_the_entry_says(entry):
+    sample = draw(entry, 7)
+    total, _ = loss_and_gradient(entry, *sample, reduction="sum")
+    mean, _ = loss_and_gradient(entry, *sample, reduction="mean")
+    assert mean.item() == pytest.approx(total.item() / entry.divisor(sample), rel=1e-12)
+
+
+@each_entry
+def test_the_loss_is_convex_if_and_only_if_the_entry_says_so(entry):
+    violated = False
+    for spread in SPREADS[1:]:
+        for seed in range(100):
+            (here, *rest), options = draw(entry, 1, spread, seed)
+            there = draw(entry, 1, spread, seed + 1000)[0][0]
+            values = [entry.function(*tensors((z, *rest)), **options).item() for z in (here, there, (here + there) / 2)]
+            violated |= values[2] > (values[0] + values[1]) / 2 + 1e-9 * max(1.0, *map(abs, values))
+    assert violated is not entry.convex
+
+
+@each_entry
+def test_the_lipschitz_constant_bounds_the_gradient_and_no_smaller_one_does(entry):
+    steepest = max(norm for _, norm in each_sample(entry))
+    if entry.lipschitz is None:
+        assert steepest > 100
+    else:
+        assert 0.95 * entry.lipschitz <= steepest <= (1 + 1e-12) * entry.lipschitz
+
+
+@each_entry
+def test_the_bound_bounds_the_loss_and_no_smaller_one_does(entry):
+    largest = max(value for value, _ in each_sample(entry))
+    if entry.bound is None:
+        assert largest > 100
+    else:
+        assert 0.95 * entry.bound <= largest <= (1 + 1e-12) * entry.bound
+
+
+def expected_loss_minimiser(entry: Entry, probabilities: torch.Tensor) -> torch.Tensor:
+    """The logits at which the loss is least on average when the classes have these probabilities."""
+    classes = torch.arange(len(probabilities))
+    logits = torch.zeros(len(probabilities), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], max_iter=500, tolerance_grad=1e-12, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        each = entry.function(logits.expand(len(classes), -1), classes, reduction="none")
+        expected = (probabilities * each).sum()
+        expected.backward()
+        return expected
+
+    optimizer.step(closure)
+    return logits.detach()
+
+
+@of_classification
+def test_the_minimiser_is_what_the_entry_says_and_ranks_the_classes_if_it_is_calibrated(entry):
+    for probabilities in ([0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.05, 0.65], [0.26, 0.25, 0.25, 0.24]):
+        probabilities = torch.tensor(probabilities, dtype=torch.float64)
+        logits = expected_loss_minimiser(entry, probabilities)
+        assert (logits.argmax() == probabilities.argmax()).item() is entry.calibrated
+        is_posterior = torch.allclose(logits.softmax(0), probabilities, atol=1e-5)
+        assert entry.minimiser == ("posterior" if is_posterior else "majority")
+
+
+@of_classification
+def test_the_losses_of_all_classes_add_up_to_a_constant_if_and_only_if_the_entry_says_robust(entry):
+    (logits, _), options = draw(entry, 100, 3.0)
+    classes = range(logits.shape[1])
+    total = sum(
+        entry.function(*tensors((logits, np.full(len(logits), c))), **options, reduction="none") for c in classes
+    )
+    assert torch.allclose(total, total[0].expand_as(total), rtol=1e-9) is entry.robust
+
+
+@each_entry
+def test_an_entry_names_a_chapter_of_the_table_of_contents_and_a_paper(entry):
+    assert entry.url.startswith(("https://doi.org/", "https://arxiv.org/abs/"))
+    assert entry.limits
+    if entry.chapter is not None:
+        assert (ROOT / "chapters" / f"{entry.chapter}.ipynb").is_file()
+
+
+def test_the_catalogue_prints_itself_as_a_table_with_a_row_for_each_loss():
+    printed = subprocess.run([sys.executable, "-m", "lib.catalog"], capture_output=True, text=True, check=True).stdout
+    assert [line.split("|")[1].strip() for line in printed.splitlines()[2:]] == [entry.name for entry in ENTRIES]
+    assert printed.strip() == catalog.table()
+
+
+@each_entry
+def test_the_card_of_a_loss_holds_its_formulas_and_its_paper(entry):
+    card = catalog.card(entry.name)
+    assert entry.value in card
+    assert entry.gradient in card
+    assert f"[{entry.paper}]({entry.url})" in card
+
+
+def test_an_unknown_loss_is_told_the_nearest_name():
+    with pytest.raises(ValueError, match="no loss called 'crossentropy'; the nearest name is 'cross_entropy'"):
+        catalog.entry("crossentropy")
+
+
+@pytest.mark.parametrize(
+    ("claim", "falsehood", "theorem"),
+    [
+        ("convex", False, test_the_loss_is_convex_if_and_only_if_the_entry_says_so),
+        ("lipschitz", 1.3, test_the_lipschitz_constant_bounds_the_gradient_and_no_smaller_one_does),
+        ("lipschitz", 1.6, test_the_lipschitz_constant_bounds_the_gradient_and_no_smaller_one_does),
+        ("lipschitz", None, test_the_lipschitz_constant_bounds_the_gradient_and_no_smaller_one_does),
+        ("bound", 10.0, test_the_bound_bounds_the_loss_and_no_smaller_one_does),
+        ("bound", 1e9, test_the_bound_bounds_the_loss_and_no_smaller_one_does),
+        ("minimiser", "majority", test_the_minimiser_is_what_the_entry_says_and_ranks_the_classes_if_it_is_calibrated),
+        ("calibrated", False, test_the_minimiser_is_what_the_entry_says_and_ranks_the_classes_if_it_is_calibrated),
+        ("robust", True, test_the_losses_of_all_classes_add_up_to_a_constant_if_and_only_if_the_entry_says_robust),
+        ("divisor", lambda sample: 3, test_the_mean_divides_by_what_the_entry_says),
+        ("chapter", "mnist/tran", test_an_entry_names_a_chapter_of_the_table_of_contents_and_a_paper),
+    ],
+)
+def test_a_false_entry_fails(claim, falsehood, theorem):
+    with pytest.raises(AssertionError):
+        theorem(dataclasses.replace(catalog.entry("cross_entropy"), **{claim: falsehood}))
