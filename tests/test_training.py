@@ -18,7 +18,16 @@ from jupyter_client.manager import start_new_kernel
 from torch import nn
 
 from lib import training
-from lib.training import History, accuracy, evaluate, fit, order, predict
+from lib.training import (
+    History,
+    accuracy,
+    calibration_bins,
+    evaluate,
+    expected_calibration_error,
+    fit,
+    order,
+    predict,
+)
 
 SAMPLES, BATCH_SIZE, STEPS = 50, 8, 7  # seven steps an epoch, the last one of two samples
 SGD = partial(torch.optim.SGD, lr=0.1)
@@ -647,3 +656,57 @@ def test_the_examples_in_the_docstrings_hold():
     result = doctest.testmod(training)
     assert result.attempted > 0
     assert result.failed == 0
+
+
+# Calibration
+
+
+def test_a_model_that_is_right_as_often_as_it_says_has_no_calibration_error():
+    probabilities = torch.tensor([[0.75, 0.25]] * 4 + [[0.4, 0.6]] * 5)
+    target = torch.tensor([0, 0, 0, 1, 1, 1, 1, 0, 0])
+    assert expected_calibration_error(probabilities, target) == pytest.approx(0, abs=1e-7)
+
+
+def test_certainty_that_is_always_wrong_has_the_calibration_error_one():
+    assert expected_calibration_error(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([1, 0])) == 1
+
+
+@given(seed=st.integers(0, 2**31), bins=st.integers(1, 20))
+@settings(deadline=None)
+def test_calibration_follows_its_definition(seed, bins):
+    generator = torch.Generator().manual_seed(seed)
+    probabilities = torch.randn(50, 3, generator=generator, dtype=torch.float64).mul(3).softmax(1)
+    target = torch.randint(3, (50,), generator=generator)
+    found = calibration_bins(probabilities, target, bins=bins)
+    confidence, prediction = probabilities.max(1)
+    error = 0.0
+    for number in range(bins):
+        inside = (confidence >= number / bins) & (confidence < (number + 1) / bins)
+        assert found.share[number].item() == pytest.approx(inside.double().mean().item())
+        if inside.any():
+            right = (prediction == target)[inside].double().mean().item()
+            assert found.accuracy[number].item() == pytest.approx(right)
+            assert found.confidence[number].item() == pytest.approx(confidence[inside].mean().item())
+            error += found.share[number].item() * abs(right - confidence[inside].mean().item())
+    assert expected_calibration_error(probabilities, target, bins=bins) == pytest.approx(error)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "target", "options", "error", "reason"),
+    [
+        (torch.tensor([[3.0, -1.0]]), torch.tensor([0]), {}, ValueError, "are these logits"),
+        (
+            torch.ones(2, 2) / 2,
+            torch.tensor([0]),
+            {},
+            ValueError,
+            r"got float32 of shape \(2, 2\) and int64 of shape \(1,",
+        ),
+        (torch.ones(0, 2), torch.tensor([], dtype=torch.long), {}, ValueError, "at least one"),
+        (torch.ones(1, 2) / 2, torch.tensor([0]), {"bins": 0}, ValueError, "bins must be at least 1, got 0"),
+        (torch.ones(1, 2) / 2, torch.tensor([0]), {"bins": 2.5}, TypeError, "bins must be an integer, got 2.5"),
+    ],
+)
+def test_calibration_refuses_bad_input_with_its_reason(probabilities, target, options, error, reason):
+    with pytest.raises(error, match=reason):
+        calibration_bins(probabilities, target, **options)
