@@ -22,7 +22,19 @@ BLUE, VERMILION, GREEN, PURPLE, BROWN, SKY = "#0072b2", "#d55e00", "#00875f", "#
 GREY, LIGHT_GREY, INK = "#6b6b6b", "#d9d9d9", "#222222"
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, BROWN, SKY)
 
-LOSS_COLORS = {"cross_entropy": BLUE}
+# Within a family, losses that are drawn together differ.
+LOSS_COLORS = {
+    "mse_loss": BLUE,
+    "l1_loss": VERMILION,
+    "huber_loss": GREEN,
+    "smooth_l1_loss": SKY,
+    "log_cosh_loss": PURPLE,
+    "quantile_loss": BROWN,
+    "charbonnier_loss": SKY,
+    "poisson_nll_loss": GREEN,
+    "gaussian_nll_loss": PURPLE,
+    "cross_entropy": BLUE,
+}
 
 STYLE = {
     "figure.figsize": (7.2, 3.6),

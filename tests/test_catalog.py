@@ -16,6 +16,7 @@ SPREADS = (0.01, 1.0, 30.0, 1e4)
 ROOT = Path(__file__).parent.parent
 
 each_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+of_regression = pytest.mark.parametrize("entry", [e for e in ENTRIES if e.calibrated is None], ids=lambda e: e.name)
 with_torch_twin = pytest.mark.parametrize("entry", [e for e in ENTRIES if e.torch], ids=lambda entry: entry.name)
 of_classification = pytest.mark.parametrize(
     "entry", [e for e in ENTRIES if e.calibrated is not None], ids=lambda e: e.name
@@ -60,7 +61,9 @@ def test_the_loss_equals_its_numpy_twin_in_value_and_gradient(entry, spread):
     arguments, options = draw(entry, 50, spread)
     value, gradient = loss_and_gradient(entry, arguments, options, reduction="none")
     np.testing.assert_allclose(value, entry.reference(*arguments, **options), rtol=1e-12, atol=1e-300)
-    np.testing.assert_allclose(gradient, entry.reference_gradient(*arguments, **options), rtol=1e-12, atol=1e-300)
+    by_hand = entry.reference_gradient(*arguments, **options)
+    by_hand = by_hand[0] if isinstance(by_hand, tuple) else by_hand  # the first is the input's
+    np.testing.assert_allclose(gradient, by_hand, rtol=1e-12, atol=1e-300)
 
 
 @with_torch_twin
@@ -110,6 +113,40 @@ def test_the_bound_bounds_the_loss_and_no_smaller_one_does(entry):
         assert 0.95 * entry.bound <= largest <= (1 + 1e-12) * entry.bound
 
 
+def best_constant(entry: Entry, target: np.ndarray) -> float:
+    """The one prediction for all targets that has the least loss, found by ever finer grids."""
+    options, centre, width = draw(entry, 1)[1], 5.0, 10.0
+    for _ in range(8):
+        grid = torch.linspace(centre - width, centre + width, 201, dtype=torch.float64)[:, None]
+        wanted = torch.from_numpy(target).expand(len(grid), -1)
+        each = entry.function(grid.expand_as(wanted), wanted, **options, reduction="none")
+        centre, width = grid[each.sum(1).argmin()].item(), width / 20
+    return centre
+
+
+@of_regression
+@pytest.mark.parametrize("seed", range(3))
+def test_the_best_constant_is_what_the_entry_says(entry, seed):
+    target = np.random.default_rng(seed).exponential(size=101)  # skewed: mean, median and quantiles lie apart
+    mean, median = target.mean(), np.median(target)
+    found, options = best_constant(entry, target), draw(entry, 1)[1]
+    wanted = {
+        "mean": lambda: abs(found - mean) < 1e-6,
+        "median": lambda: abs(found - median) < 1e-6,
+        "quantile": lambda: abs(found - np.quantile(target, options["q"], method="inverted_cdf")) < 1e-6,
+        "log of the mean": lambda: abs(found - np.log(mean)) < 1e-6,
+        "between median and mean": lambda: median + 1e-3 < found < mean - 1e-3,
+    }
+    assert wanted[entry.minimiser]()
+
+
+@of_regression
+def test_an_outlier_has_a_bounded_pull_if_and_only_if_the_entry_says_robust(entry):
+    options = draw(entry, 1)[1]
+    pulls = [abs(loss_and_gradient(entry, (np.zeros(1), np.array([far])), options)[1].item()) for far in (1e4, 1e8)]
+    assert (pulls[1] < 1.01 * pulls[0] + 1e-9) is entry.robust
+
+
 def expected_loss_minimiser(entry: Entry, probabilities: torch.Tensor) -> torch.Tensor:
     """The logits at which the loss is least on average when the classes have these probabilities."""
     classes = torch.arange(len(probabilities))
@@ -127,14 +164,19 @@ def expected_loss_minimiser(entry: Entry, probabilities: torch.Tensor) -> torch.
     return logits.detach()
 
 
+CLASS_PROBABILITIES = ([0.2, 0.1, 0.4, 0.3], [0.1, 0.2, 0.05, 0.65], [0.25, 0.26, 0.25, 0.24])
+
+
 @of_classification
 def test_the_minimiser_is_what_the_entry_says_and_ranks_the_classes_if_it_is_calibrated(entry):
-    for probabilities in ([0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.05, 0.65], [0.26, 0.25, 0.25, 0.24]):
+    ranked, posterior = True, True
+    for probabilities in CLASS_PROBABILITIES:
         probabilities = torch.tensor(probabilities, dtype=torch.float64)
         logits = expected_loss_minimiser(entry, probabilities)
-        assert (logits.argmax() == probabilities.argmax()).item() is entry.calibrated
-        is_posterior = torch.allclose(logits.softmax(0), probabilities, atol=1e-5)
-        assert entry.minimiser == ("posterior" if is_posterior else "majority")
+        ranked &= (logits.argmax() == probabilities.argmax()).item()
+        posterior &= torch.allclose(logits.softmax(0), probabilities, atol=1e-5)
+    assert ranked is entry.calibrated
+    assert entry.minimiser == ("posterior" if posterior else "majority")
 
 
 @of_classification

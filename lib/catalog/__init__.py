@@ -9,10 +9,10 @@
 
 import difflib
 
-from lib.catalog import classification
+from lib.catalog import classification, regression
 from lib.catalog._entry import Entry, Sample
 
-ENTRIES: tuple[Entry, ...] = (*classification.ENTRIES,)
+ENTRIES: tuple[Entry, ...] = (*regression.ENTRIES, *classification.ENTRIES)
 
 __all__ = ["ENTRIES", "Entry", "Sample", "card", "entry", "table"]
 

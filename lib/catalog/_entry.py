@@ -18,6 +18,8 @@ Sample = tuple[tuple[np.ndarray, ...], dict[str, Any]]
 class Entry:
     """Everything that the course says of one loss, in one place.
 
+    Where a claim depends on options, it holds for those of ``sample``.
+
     Attributes:
         name: of the function in ``lib.losses``.
         twins: the module of ``lib.reference`` with its NumPy twins; its name is the family.
@@ -28,12 +30,13 @@ class Entry:
         target: what the second one is, with shape and dtype.
         divides_by: what "mean" divides by, in words.
         divisor: the same as a function of a sample, a number.
-        minimiser: what minimises the expected loss. Regression: "mean", "median" or "quantile" of the target;
-            classification: "posterior", the class probabilities, or "majority", the most probable class alone.
+        minimiser: what minimises the expected loss. Regression: "mean", "median", "quantile", "log of the mean" or
+            "between median and mean" of the target; classification: "posterior", the class probabilities, or
+            "majority", the most probable class alone.
         convex: whether the loss is convex in the input.
         lipschitz: the least bound of the Euclidean norm of the gradient of one sample, None where there is none.
         bound: the least upper bound of the loss of one sample, None where there is none.
-        robust: regression: whether one outlier, however far, moves the minimiser by a bounded amount only;
+        robust: regression: whether one outlier, however far, pulls with a bounded force only;
             classification: whether the losses of all classes add up to a constant, so that labels flipped evenly do
             not move the minimiser (Ghosh, Kumar, Sastry 2017, https://arxiv.org/abs/1712.09482).
         calibrated: classification: whether the class with the largest input is the most probable one wherever the

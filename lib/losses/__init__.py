@@ -5,5 +5,27 @@ rather than probabilities unless the name says otherwise.
 """
 
 from lib.losses.classification import cross_entropy
+from lib.losses.regression import (
+    charbonnier_loss,
+    gaussian_nll_loss,
+    huber_loss,
+    l1_loss,
+    log_cosh_loss,
+    mse_loss,
+    poisson_nll_loss,
+    quantile_loss,
+    smooth_l1_loss,
+)
 
-__all__ = ["cross_entropy"]
+__all__ = [
+    "charbonnier_loss",
+    "cross_entropy",
+    "gaussian_nll_loss",
+    "huber_loss",
+    "l1_loss",
+    "log_cosh_loss",
+    "mse_loss",
+    "poisson_nll_loss",
+    "quantile_loss",
+    "smooth_l1_loss",
+]

@@ -1,0 +1,198 @@
+"""The entries of the losses for predicting a number."""
+
+import numpy as np
+
+from lib.catalog._entry import Entry
+from lib.reference import regression
+
+TARGET = "numbers, floats of the shape of the input"
+PREDICTION = "predictions of any shape, in the unit of the target; r = input - target"
+
+
+def _elements(sample):
+    return sample[0][0].size
+
+
+def _residuals(**options):
+    """Return a sampler of predictions around normal targets, with fixed options."""
+
+    def sample(generator, n, spread):
+        target = generator.standard_normal(n)
+        return (target + spread * generator.standard_normal(n), target), options
+
+    return sample
+
+
+def _log_rates(generator, n, spread):
+    """Draw counts and logarithms of rates, no larger than 30, for their exponentials must not overflow."""
+    return (np.clip(spread * generator.standard_normal(n), -30, 30), generator.poisson(3.0, n).astype(float)), {}
+
+
+def _regression_entry(**facts):
+    """Return an entry with what the losses of a residual share."""
+    shared = {
+        "twins": regression,
+        "input": PREDICTION,
+        "target": TARGET,
+        "divides_by": "the number of elements",
+        "divisor": _elements,
+        "calibrated": None,
+        "chapter": None,
+        "difference": "",
+    }
+    return Entry(**{**shared, **facts})
+
+
+ENTRIES = (
+    _regression_entry(
+        name="mse_loss",
+        title="Squared error",
+        value=r"r^2",
+        gradient=r"2r",
+        minimiser="mean",
+        convex=True,
+        lipschitz=None,
+        bound=None,
+        robust=False,
+        limits=("One outlier can pull the prediction as far as it likes.",),
+        torch="mse_loss",
+        paper="C. F. Gauss, Theoria combinationis observationum (1823), in G. W. Stewart's translation (1995)",
+        url="https://doi.org/10.1137/1.9781611971248",
+        sample=_residuals(),
+    ),
+    _regression_entry(
+        name="l1_loss",
+        title="Absolute error",
+        value=r"|r|",
+        gradient=r"\operatorname{sign}(r)",
+        minimiser="median",
+        convex=True,
+        lipschitz=1.0,
+        bound=None,
+        robust=True,
+        limits=(
+            "Its slope does not shrink near the target, so fixed steps overshoot.",
+            "No slope at r = 0; 0 is used.",
+        ),
+        torch="l1_loss",
+        paper="R. Koenker, G. Bassett, Regression quantiles (1978)",
+        url="https://doi.org/10.2307/1913643",
+        sample=_residuals(),
+    ),
+    _regression_entry(
+        name="huber_loss",
+        title="Huber loss",
+        value=r"\begin{cases} r^2/2 & |r| \le \delta \\ \delta\,(|r| - \delta/2) & |r| > \delta \end{cases}",
+        gradient=r"\min(\max(r, -\delta), \delta)",
+        minimiser="between median and mean",
+        convex=True,
+        lipschitz=1.0,
+        bound=None,
+        robust=True,
+        limits=("delta has the unit of the target and must be chosen.",),
+        torch="huber_loss",
+        paper="P. J. Huber, Robust estimation of a location parameter (1964)",
+        url="https://doi.org/10.1214/aoms/1177703732",
+        sample=_residuals(delta=1.0),
+    ),
+    _regression_entry(
+        name="smooth_l1_loss",
+        title="Smooth L1 loss",
+        value=r"\begin{cases} r^2/(2\beta) & |r| \le \beta \\ |r| - \beta/2 & |r| > \beta \end{cases}",
+        gradient=r"\min(\max(r/\beta, -1), 1)",
+        minimiser="between median and mean",
+        convex=True,
+        lipschitz=1.0,
+        bound=None,
+        robust=True,
+        limits=("It is the Huber loss divided by its delta, under another name.",),
+        torch="smooth_l1_loss",
+        paper="R. Girshick, Fast R-CNN (2015)",
+        url="https://arxiv.org/abs/1504.08083",
+        sample=_residuals(beta=0.5),
+    ),
+    _regression_entry(
+        name="log_cosh_loss",
+        title="Log-cosh loss",
+        value=r"\ln \cosh r",
+        gradient=r"\tanh r",
+        minimiser="between median and mean",
+        convex=True,
+        lipschitz=1.0,
+        bound=None,
+        robust=True,
+        limits=("It has no parameter: the unit of the target decides where the parabola ends.",),
+        torch=None,
+        paper="R. A. Saleh, A. K. M. E. Saleh, Statistical properties of the log-cosh loss function (2022)",
+        url="https://arxiv.org/abs/2208.04564",
+        sample=_residuals(),
+    ),
+    _regression_entry(
+        name="quantile_loss",
+        title="Quantile loss",
+        value=r"\max(-q\,r, (1 - q)\,r)",
+        gradient=r"-q \text{ below the target}, \quad 1 - q \text{ above it}",
+        minimiser="quantile",
+        convex=True,
+        lipschitz=0.9,
+        bound=None,
+        robust=True,
+        limits=("Quantiles that are learnt apart may cross.", "Extreme quantiles rest on few samples."),
+        torch=None,
+        paper="R. Koenker, G. Bassett, Regression quantiles (1978)",
+        url="https://doi.org/10.2307/1913643",
+        sample=_residuals(q=0.9),
+    ),
+    _regression_entry(
+        name="charbonnier_loss",
+        title="Charbonnier loss",
+        value=r"\sqrt{r^2 + \varepsilon^2}",
+        gradient=r"r / \sqrt{r^2 + \varepsilon^2}",
+        minimiser="between median and mean",
+        convex=True,
+        lipschitz=1.0,
+        bound=None,
+        robust=True,
+        limits=("A perfect prediction costs eps, not 0.",),
+        torch=None,
+        paper="P. Charbonnier et al., Deterministic edge-preserving regularization in computed imaging (1997)",
+        url="https://doi.org/10.1109/83.551699",
+        sample=_residuals(eps=1.0),
+    ),
+    _regression_entry(
+        name="poisson_nll_loss",
+        title="Poisson negative log-likelihood",
+        value=r"e^x - y\,x",
+        gradient=r"e^x - y",
+        input="logarithms x of the rates, any shape (rates where log_input is False)",
+        target="counts, integers or floats of the shape of the input",
+        minimiser="log of the mean",
+        convex=True,
+        lipschitz=None,
+        bound=None,
+        robust=False,
+        limits=("Counts that vary more than their mean says (overdispersion) are not modelled.",),
+        torch="poisson_nll_loss",
+        paper="J. A. Nelder, R. W. M. Wedderburn, Generalized linear models (1972)",
+        url="https://doi.org/10.2307/2344614",
+        sample=_log_rates,
+    ),
+    _regression_entry(
+        name="gaussian_nll_loss",
+        title="Gaussian negative log-likelihood",
+        value=r"\tfrac12 \left(\ln v + r^2 / v\right)",
+        gradient=r"r / v",
+        minimiser="mean",
+        convex=True,
+        lipschitz=None,
+        bound=None,
+        robust=False,
+        limits=(
+            "Learnt variances can explain bad means away: the slope in the mean shrinks where the variance is large.",
+        ),
+        torch="gaussian_nll_loss",
+        paper="D. A. Nix, A. S. Weigend, Estimating the mean and variance of the target distribution (1994)",
+        url="https://doi.org/10.1109/ICNN.1994.374138",
+        sample=_residuals(var=2.0),
+    ),
+)
