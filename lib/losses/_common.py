@@ -27,6 +27,16 @@ def check_same_shape(input: torch.Tensor, target: torch.Tensor) -> None:
         )
 
 
+def any_true(condition: torch.Tensor, *, unknown: bool = False) -> bool:
+    """Return whether any entry is true, or ``unknown`` where values cannot be read: when compiling, and under vmap."""
+    if torch.compiler.is_compiling():
+        return unknown
+    try:
+        return bool(condition.any())
+    except RuntimeError:
+        return unknown
+
+
 def reduce(loss: torch.Tensor, reduction: str) -> torch.Tensor:
     """Return the losses as they are, their mean or their sum, as ``reduction`` says."""
     if reduction == "mean":

@@ -2,7 +2,7 @@
 
 import torch
 
-from lib.losses._common import check_floating, check_reduction, softplus, working_precision
+from lib.losses._common import any_true, check_floating, check_reduction, softplus, working_precision
 
 
 def cross_entropy(
@@ -73,7 +73,7 @@ def cross_entropy(
 def _surprise(logits, target, weight, ignore_index, label_smoothing, class_dim):
     """Return the loss of each class index, and what their mean divides by."""
     ignored = target == ignore_index
-    ignored = ignored if _any(ignored, unknown=True) else None
+    ignored = ignored if any_true(ignored, unknown=True) else None
     if ignored is not None:
         # The mask goes before the maths: an infinite logit in an ignored row must not reach the gradient as 0 * inf.
         logits = logits.masked_fill(ignored.unsqueeze(class_dim), 0.0)
@@ -148,17 +148,7 @@ def _check_arguments(input, target, weight, ignore_index, reduction, label_smoot
         )
     index = target.long()  # in a narrow dtype, ignore_index could wrap around to a class
     unknown = ((index < 0) | (index >= classes)) & (index != ignore_index)
-    if _any(unknown, unknown=False):
+    if any_true(unknown):
         raise ValueError(
             f"class indices must be in [0, {classes}) or ignore_index ({ignore_index}), got {index[unknown][0].item()}"
         )
-
-
-def _any(condition, *, unknown):
-    """Return whether any entry is true, or ``unknown`` where values cannot be read: when compiling, and under vmap."""
-    if torch.compiler.is_compiling():
-        return unknown
-    try:
-        return bool(condition.any())
-    except RuntimeError:
-        return unknown
