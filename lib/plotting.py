@@ -33,6 +33,7 @@ LOSS_COLORS = {
     "charbonnier_loss": SKY,
     "poisson_nll_loss": GREEN,
     "gaussian_nll_loss": PURPLE,
+    "general_robust_loss": BROWN,
     "cross_entropy": BLUE,
 }
 

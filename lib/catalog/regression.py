@@ -1,5 +1,7 @@
 """The entries of the losses for predicting a number."""
 
+import math
+
 import numpy as np
 
 from lib.catalog._entry import Entry
@@ -194,5 +196,25 @@ ENTRIES = (
         paper="D. A. Nix, A. S. Weigend, Estimating the mean and variance of the target distribution (1994)",
         url="https://doi.org/10.1109/ICNN.1994.374138",
         sample=_residuals(var=2.0),
+    ),
+    _regression_entry(
+        name="general_robust_loss",
+        title="General robust loss",
+        value=r"\frac{b}{\alpha} \left( \left( \frac{z^2}{b} + 1 \right)^{\alpha/2} - 1 \right)"
+        r", \quad z = r/c, \quad b = |\alpha - 2|",
+        gradient=r"\frac{z}{c} \left( \frac{z^2}{b} + 1 \right)^{\alpha/2 - 1}",
+        minimiser="between median and mean",
+        convex=False,
+        lipschitz=3 * math.sqrt(3) / 8,
+        bound=2.0,
+        robust=True,
+        limits=(
+            "For alpha below 1 it is not convex: with a bad start, far targets are given up.",
+            "Alpha cannot be learnt from it alone, as the smallest always wins.",
+        ),
+        torch=None,
+        paper="J. T. Barron, A general and adaptive robust loss function (2019)",
+        url="https://arxiv.org/abs/1701.03077",
+        sample=_residuals(alpha=-2.0),
     ),
 )

@@ -8,6 +8,7 @@ from lib.losses.classification import cross_entropy
 from lib.losses.regression import (
     charbonnier_loss,
     gaussian_nll_loss,
+    general_robust_loss,
     huber_loss,
     l1_loss,
     log_cosh_loss,
@@ -21,6 +22,7 @@ __all__ = [
     "charbonnier_loss",
     "cross_entropy",
     "gaussian_nll_loss",
+    "general_robust_loss",
     "huber_loss",
     "l1_loss",
     "log_cosh_loss",

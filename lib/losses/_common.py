@@ -39,9 +39,11 @@ def any_true(condition: torch.Tensor, *, unknown: bool = False) -> bool:
 
 def reduce(loss: torch.Tensor, reduction: str) -> torch.Tensor:
     """Return the losses as they are, their mean or their sum, as ``reduction`` says."""
-    if reduction == "mean":
-        return loss.mean()
-    return loss.sum() if reduction == "sum" else loss
+    if reduction == "none":
+        return loss
+    total = loss.sum()
+    # Not loss.mean(), whose backward fills a whole tensor where that of a sum makes a view.
+    return total / loss.numel() if reduction == "mean" else total
 
 
 def working_precision(tensor: torch.Tensor) -> torch.Tensor:

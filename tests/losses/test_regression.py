@@ -38,6 +38,7 @@ LIKELIHOODS = [
     *[("poisson_nll_loss", {"log_input": log_input, "full": full}) for log_input in (True, False) for full in (0, 1)],
     ("gaussian_nll_loss", {"var": 2.5}),
     ("gaussian_nll_loss", {"var": 0.3, "full": True}),
+    *[("general_robust_loss", {"alpha": alpha, "scale": 0.7}) for alpha in (-INF, -2.0, 0.0, 1.0, 2.0, 3.0)],
 ]
 
 
@@ -211,6 +212,62 @@ def test_gaussian_is_right_over_the_whole_range_of_residuals_and_variances(dtype
         assert_right(in_v, truths, dtype, tolerance, sizes)
 
 
+def exact_robust(z, alpha):
+    """Return value and derivatives in z and alpha of the general robust loss; None for those that are infinite."""
+    if abs(alpha) == INF:
+        sign, half = mpmath.sign(alpha), min(z * z / 2, mpmath.mpf(10) ** 4)
+        return sign * mpmath.expm1(sign * half), z * mpmath.exp(sign * half), mpmath.mpf(0)
+    if alpha == 2:
+        return z * z / 2, z, None
+    b, a, sign = abs(alpha - 2), alpha / 2, mpmath.sign(alpha - 2)
+    lam = mpmath.log(1 + z * z / b)
+    power = mpmath.exp(a * lam)
+    value = b / 2 * lam if a == 0 else b / alpha * (power - 1)
+    if a == 0:
+        integral = lam**2 / 2 - lam - mpmath.exp(-lam) + 1
+    elif a == 1:
+        integral = lam * power - 2 * (power - 1) + lam
+    else:
+        integral = lam * power / a - (power - 1) * (1 / a**2 + 1 / a) + (mpmath.exp((a - 1) * lam) - 1) / (a - 1)
+    return value, z * mpmath.exp(sign * b * lam / 2), b / 4 * integral
+
+
+ALPHAS = [-INF, -1e30, -1e4, -10.0, -2.0, -1e-3, -1e-8, 0.0, 1e-30, 1e-8, 0.5, 1.0, 1.999, 2 - 1e-7, 2 - 1e-15, 2.0]
+ALPHAS += [2 + 1e-15, 2 + 1e-7, 2.1, 4.0, 100.0, 1e4, 1e30, INF]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), PRECISION, ids=str)
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_general_robust_is_right_in_every_derivative_at_every_alpha_and_residual(alpha, dtype, tolerance):
+    magnitudes = [0.0, *(m * 10.0**k for k in range(-30, 31, 2) for m in (1, -3.7)), 0.1, 0.5, 1.5, 5.0, 12.0, 40.0]
+    z = torch.tensor(magnitudes, dtype=dtype, requires_grad=True)
+    alphas = torch.full_like(z, alpha, dtype=torch.float64, requires_grad=True)
+    scale = torch.ones_like(z, dtype=torch.float64, requires_grad=True)
+    value = losses.general_robust_loss(z, torch.zeros_like(z), alpha=alphas, scale=scale, reduction="none")
+    in_z, in_alpha, in_scale = grad(value.sum(), (z, alphas, scale))
+    with mpmath.workdps(300):
+        exact = [mpmath.mpf(r) for r in z.tolist()]
+        values, in_zs, in_alphas = zip(*(exact_robust(r, mpmath.mpf(alpha)) for r in exact), strict=True)
+        assert_right(value, values, dtype, tolerance)
+        assert_right(in_z, in_zs, dtype, tolerance)
+        # The derivative in the scale is made of that in z, and right unless the latter is a subnormal float.
+        normal = [k for k, d in enumerate(in_zs) if d == 0 or abs(d) > torch.finfo(torch.float64).tiny]
+        assert_right(in_scale[normal], [-exact[k] * in_zs[k] for k in normal], torch.float64, 1e-12)
+        if alpha == 2:
+            assert (in_alpha[1:] > 0).all()
+        else:  # and that in alpha where the loss has not overflowed
+            finite = [k for k, v in enumerate(values) if v <= torch.finfo(torch.float64).max]
+            assert_right(in_alpha[finite], [in_alphas[k] for k in finite], torch.float64, 1e-12)
+            assert not in_alpha.isnan().any()
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1e30])
+def test_general_robust_depends_on_the_residual_in_units_of_the_scale(scale):
+    x, y = torch.tensor([0.0, 0.1, 2.0, 30.0]), torch.zeros(4)
+    small = losses.general_robust_loss(x * scale, y, alpha=0.5, scale=scale, reduction="none")
+    torch.testing.assert_close(small, losses.general_robust_loss(x, y, alpha=0.5, reduction="none"))
+
+
 def test_poisson_of_an_infinite_rate_is_infinite_where_torch_has_infinity_minus_infinity():
     x, y = torch.tensor([1e30]), torch.tensor([1e30])
     assert F.poisson_nll_loss(x, y).isnan()
@@ -250,6 +307,34 @@ def test_gaussian_gradient_in_the_variance_is_the_derivative():
     loss = partial(losses.gaussian_nll_loss, full=True)
     assert gradcheck(loss, (input.requires_grad_(), target, var))
     assert gradgradcheck(loss, (input, target, var))
+
+
+@pytest.mark.parametrize("alpha", [-10.0, -2.0, 0.0, 0.003, 1.0, 1.9, 2.1, 3.0])
+def test_general_robust_gradient_in_residual_alpha_and_scale_is_the_derivative(alpha):
+    input, target = example()
+    alphas = torch.full((4, 1), alpha, dtype=torch.float64, requires_grad=True)
+    scale = torch.tensor([0.5, 1.0, 3.0], dtype=torch.float64, requires_grad=True)
+
+    def loss(x, a, c):
+        return losses.general_robust_loss(x, target + 0.37, alpha=a, scale=c, reduction="none")
+
+    assert gradcheck(loss, (input.requires_grad_(), alphas, scale))
+    assert gradgradcheck(loss, (input, alphas, scale))
+
+
+@pytest.mark.parametrize("alpha", [-INF, -2.0, 0.0, 1.0, 1.9, 2.0, 3.0, INF])
+def test_numpy_twin_of_the_general_robust_loss_gives_the_same_gradients(alpha):
+    input, target = example(shape=(20,))
+    leaves = (
+        input.requires_grad_(),
+        torch.full_like(input, alpha).requires_grad_(),
+        (input.detach() + 1).requires_grad_(),
+    )
+    loss = losses.general_robust_loss(leaves[0], target, alpha=leaves[1], scale=leaves[2], reduction="sum")
+    arrays = [leaf.detach().numpy() for leaf in leaves]
+    twins = reference.general_robust_loss_grad(arrays[0], target.numpy(), alpha=arrays[1], scale=arrays[2])
+    for ours, twin in zip(grad(loss, leaves), twins, strict=True):
+        np.testing.assert_allclose(ours, twin, rtol=1e-11, atol=1e-14)
 
 
 @every_loss
@@ -367,6 +452,13 @@ def test_the_losses_are_limits_and_multiples_of_one_another(seed, q, delta, scal
     close(losses.charbonnier_loss(x, y, eps=1e-14, **each), mae)
     close(losses.gaussian_nll_loss(x, y, 1.0, **each), mse / 2)
     close(losses.poisson_nll_loss(x.log(), y, **each), losses.poisson_nll_loss(x, y, log_input=False, eps=0, **each))
+    general = partial(losses.general_robust_loss, x, y, scale=scale, **each)
+    z2 = ((x - y) / scale) ** 2
+    close(general(alpha=2.0), z2 / 2)
+    close(general(alpha=1.0), losses.charbonnier_loss(x / scale, y / scale, eps=1.0, **each) - 1)
+    close(general(alpha=0.0), torch.log1p(z2 / 2))
+    close(general(alpha=-2.0), 2 * z2 / (z2 + 4))
+    close(general(alpha=-INF), -torch.expm1(-z2 / 2))
     # Rescaling the unit of the residual rescales thresholds with it.
     close(
         losses.huber_loss(scale * x, scale * y, delta=scale * delta, **each),
@@ -417,6 +509,17 @@ def test_the_best_constant_is_the_minimiser_that_theory_names(name, options, min
     input = constants[:, None].expand(-1, len(target))
     risk = call(name, input, target.expand_as(input), reduction="none", **options).mean(1)
     assert constants[risk.argmin()].item() == pytest.approx(minimiser(target).item(), abs=2e-3)
+
+
+@given(seed=st.integers(0, 2**31), alphas=st.tuples(st.floats(-50, 10), st.floats(-50, 10)).map(sorted))
+@settings(deadline=None, max_examples=50)
+def test_general_robust_grows_with_alpha_and_is_bounded_below_zero(seed, alphas):
+    input, target = example(seed)
+    low, high = (losses.general_robust_loss(input, target, alpha=a, reduction="none") for a in alphas)
+    assert (low <= high * (1 + 1e-12)).all()
+    for alpha in (a for a in alphas if a < 0):
+        far = losses.general_robust_loss(1e30 * input, target, alpha=alpha, reduction="none")
+        assert (far <= (alpha - 2) / alpha * (1 + 1e-12)).all()
 
 
 def test_the_best_variance_is_the_mean_square_of_the_residuals():
@@ -518,6 +621,7 @@ ALL = {
     "charbonnier_loss": {},
     "poisson_nll_loss": {},
     "gaussian_nll_loss": {"var": 1.0},
+    "general_robust_loss": {"alpha": 1.0},
 }
 
 
@@ -562,6 +666,13 @@ def test_bad_input_is_refused_with_what_was_given_and_what_is_wanted(name, input
         ("gaussian_nll_loss", {"var": torch.tensor([1.0, -2.0])}, ValueError, "var must be 0 or above, got -2.0"),
         ("gaussian_nll_loss", {"var": "1"}, TypeError, "var must be a torch.Tensor, got str"),
         ("gaussian_nll_loss", {"var": torch.ones(2).long()}, TypeError, "var must be a floating-point tensor"),
+        ("general_robust_loss", {"alpha": math.nan}, ValueError, "alpha must be a number or infinity, got nan"),
+        ("general_robust_loss", {"alpha": "0"}, TypeError, "alpha must be a torch.Tensor, got str"),
+        ("general_robust_loss", {"alpha": torch.zeros(3)}, ValueError, r"shape of input, \(2,\), got \(3,\)"),
+        ("general_robust_loss", {"alpha": torch.zeros(4, 2)}, ValueError, r"shape of input, \(2,\), got \(4, 2\)"),
+        ("general_robust_loss", {"alpha": 1.0, "scale": 0.0}, ValueError, "scale must be above 0 and finite, got 0.0"),
+        ("general_robust_loss", {"alpha": 1.0, "scale": -TWO}, ValueError, "scale must be above 0 and finite, got "),
+        ("general_robust_loss", {"alpha": 1.0, "scale": INF}, ValueError, "scale must be above 0 and finite, got inf"),
         ("gaussian_nll_loss", {"var": torch.ones(3)}, ValueError, r"shape of input, \(2,\), .*, got \(3,\)"),
         ("gaussian_nll_loss", {"var": torch.ones(2, 1)}, ValueError, r"shape of input, \(2,\), .*, got \(2, 1\)"),
     ],
