@@ -1,0 +1,342 @@
+"""Losses that say how far one distribution is from another."""
+
+import math
+import numbers
+
+import torch
+
+from lib.losses._common import any_true, check_floating, check_reduction, check_same_shape, reduce, working_precision
+from lib.losses.classification import cross_entropy
+
+
+def kl_div(
+    input: torch.Tensor, target: torch.Tensor, *, reduction: str = "mean", log_target: bool = False
+) -> torch.Tensor:
+    r"""Kullback-Leibler divergence of the input from the target, class by class.
+
+    For log-probabilities :math:`x` and probabilities :math:`p` (given as :math:`\log p` where ``log_target``), each
+    class contributes
+
+    .. math:: \ell = p\,(\log p - x), \qquad \frac{\partial\ell}{\partial x} = -p,
+
+    and the sum over the classes is :math:`\mathrm{KL}(p \,\|\, e^x)`, in nats. A class that never occurs
+    (:math:`p = 0`) costs nothing, even where it is ruled out (:math:`x = -\infty`); torch returns NaN there.
+
+    Args:
+        input: log-probabilities (nats), of any shape.
+        target: probabilities, or log-probabilities (nats) where ``log_target``, of the shape of ``input``.
+        reduction: "none", "sum", "mean" or "batchmean". Only "batchmean", the sum divided by the size of the first
+            dimension, is the divergence per sample; "mean" divides by the number of classes too.
+        log_target: whether ``target`` holds log-probabilities.
+
+    Returns:
+        The loss in nats in the dtype of ``input`` (computed in float32 where that is a half precision): a scalar, or
+        the shape of ``input`` where ``reduction`` is "none". A term is the difference of two logarithms: where they
+        nearly agree, it is as exact as their rounding allows.
+
+    Raises:
+        TypeError: if ``input`` or ``target`` is not a floating-point tensor.
+        ValueError: if the shapes differ or ``reduction`` is unknown.
+
+    Example:
+        >>> fair, loaded = torch.full((1, 6), 1 / 6), torch.tensor([[0.1, 0.1, 0.1, 0.1, 0.1, 0.5]])
+        >>> kl_div(fair.log(), loaded, reduction="batchmean")
+        tensor(0.2939)
+
+    Reference:
+        S. Kullback and R. A. Leibler, On Information and Sufficiency, Ann. Math. Stat. 22 (1951),
+        https://doi.org/10.1214/aoms/1177729694.
+    """
+    if reduction not in ("none", "mean", "sum", "batchmean"):
+        raise ValueError(f"reduction must be one of 'none', 'mean', 'sum', 'batchmean', got {reduction!r}")
+    check_floating("input", input)
+    check_floating("target", target)
+    check_same_shape(input, target)
+    log_probability = working_precision(input)
+    target = target.to(log_probability.dtype)
+    loss = _kl_of_logs(log_probability, target) if log_target else _kl_of_probabilities(log_probability, target)
+    if reduction == "batchmean":
+        return (loss.sum() / (input.shape[0] if input.dim() else 1)).to(input.dtype)
+    return reduce(loss, reduction).to(input.dtype)
+
+
+def _kl_of_probabilities(log_probability, target):
+    """Return target * (log(target) - log_probability), and 0 where target is 0."""
+    never = target == 0
+    if not any_true(never, unknown=True):
+        return target * (target.log() - log_probability)
+    # Not 0 * inf: the smallest float stands in for 0 in the logarithm, the lowest for -inf.
+    limits = torch.finfo(target.dtype)
+    log_probability = torch.where(never, log_probability.clamp(min=limits.min), log_probability)
+    return target * (target.masked_fill(never, limits.tiny).log() - log_probability)
+
+
+def _kl_of_logs(log_probability, target):
+    """Return exp(target) * (target - log_probability), and 0 where target is -inf."""
+    never = target == -torch.inf
+    root = (target / 2).exp()  # its square under- or overflows where the product need not
+    if any_true(never, unknown=True):  # not 0 * inf
+        lowest = torch.finfo(target.dtype).min
+        log_probability = torch.where(never, log_probability.clamp(min=lowest), log_probability)
+        target = target.masked_fill(never, 0.0)
+    return root * (target - log_probability) * root
+
+
+def js_divergence(input: torch.Tensor, target: torch.Tensor, *, reduction: str = "mean") -> torch.Tensor:
+    r"""Jensen-Shannon divergence between two probability vectors: symmetric, and never more than log 2.
+
+    For probabilities :math:`p` and :math:`q` with the mean :math:`m = (p + q) / 2`,
+
+    .. math:: \ell = \tfrac12 \mathrm{KL}(p \,\|\, m) + \tfrac12 \mathrm{KL}(q \,\|\, m)
+              = \sum_j \frac{m_j}{2} \bigl((1 + d_j) \log(1 + d_j) + (1 - d_j) \log(1 - d_j)\bigr),
+              \qquad \frac{\partial\ell}{\partial p_j} = \tfrac12 \log\frac{p_j}{m_j},
+
+    where :math:`d = (p - q) / (p + q)`. The right-hand form is the one computed: none of its terms is negative, so
+    vectors that nearly agree keep their small divergence. Where :math:`p_j = 0 < q_j` the derivative is
+    :math:`-\infty`; the gradient there is that at the smallest float, which is finite.
+
+    Args:
+        input: probabilities, shape (..., C); the last dimension sums to 1.
+        target: probabilities, of the shape of ``input``.
+        reduction: "none", "sum" or "mean", over the pairs of vectors.
+
+    Returns:
+        The divergence in nats in the dtype of ``input`` (computed in float32 where that is a half precision): a
+        scalar, or the shape of ``input`` without C where ``reduction`` is "none".
+
+    Raises:
+        TypeError: if ``input`` or ``target`` is not a floating-point tensor.
+        ValueError: if the shapes differ, there is no last dimension, a probability is negative, a vector does not sum
+            to 1 within 1 %, or ``reduction`` is unknown.
+
+    Example:
+        >>> js_divergence(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))  # nothing in common
+        tensor(0.6931)
+
+    Reference:
+        J. Lin, Divergence Measures Based on the Shannon Entropy, IEEE Trans. Inf. Theory 37 (1991),
+        https://doi.org/10.1109/18.61115.
+    """
+    check_reduction(reduction)
+    _check_vectors("input", input)
+    _check_vectors("target", target)
+    check_same_shape(input, target)
+    _check_probabilities("input", input)
+    _check_probabilities("target", target)
+    p = working_precision(input)
+    q = target.to(p.dtype)
+    total = p + q
+    total = total.masked_fill(total == 0, 1.0)
+    contrast = (p - q) / total
+    near = contrast.abs() < 0.5
+    d = contrast.masked_fill(~near, 0.0)
+    # (1 + d) log(1 + d) + (1 - d) log(1 - d), regrouped so that the terms of first order, d - d, do not appear
+    agreement = total / 4 * (2 * d * d.atanh() + (-d * d).log1p())
+    disagreement = (_against_mean(p, total) + _against_mean(q, total)) / 2
+    loss = torch.where(near, agreement, disagreement).sum(-1)
+    return reduce(loss, reduction).to(input.dtype)
+
+
+def _against_mean(p, total):
+    """Return p * log(2 p / total), and 0 where p is 0."""
+    return p * (2 * p.masked_fill(p == 0, torch.finfo(p.dtype).tiny) / total).log()
+
+
+def gaussian_kl(mean: torch.Tensor, log_variance: torch.Tensor, *, reduction: str = "mean") -> torch.Tensor:
+    r"""Kullback-Leibler divergence of a diagonal Gaussian from the standard normal, as in a variational autoencoder.
+
+    For means :math:`\mu` and log-variances :math:`v`, summed over the dimensions of the latent vector,
+
+    .. math:: \ell = \mathrm{KL}\bigl(\mathcal N(\mu, e^v) \,\|\, \mathcal N(0, 1)\bigr)
+              = \tfrac12 \sum_j \bigl(\mu_j^2 + e^{v_j} - 1 - v_j\bigr),
+              \qquad \frac{\partial\ell}{\partial\mu_j} = \mu_j,
+              \quad \frac{\partial\ell}{\partial v_j} = \tfrac12 \bigl(e^{v_j} - 1\bigr).
+
+    Args:
+        mean: the means, shape (..., D).
+        log_variance: the logarithms of the variances, of the shape of ``mean``.
+        reduction: "none", "sum" or "mean", over the vectors: the mean is per sample, not per dimension, so it adds to
+            a reconstruction loss that is summed over the pixels of a sample and averaged over the samples.
+
+    Returns:
+        The divergence in nats in the dtype of ``mean`` (computed in float32 where that is a half precision): a scalar,
+        or the shape of ``mean`` without D where ``reduction`` is "none".
+
+    Raises:
+        TypeError: if ``mean`` or ``log_variance`` is not a floating-point tensor.
+        ValueError: if the shapes differ, there is no last dimension or ``reduction`` is unknown.
+
+    Example:
+        >>> gaussian_kl(torch.tensor([[1.0, -2.0]]), torch.zeros(1, 2))  # (1 + 4) / 2
+        tensor(2.5000)
+
+    Reference:
+        D. P. Kingma and M. Welling, Auto-Encoding Variational Bayes (2014), appendix B,
+        https://arxiv.org/abs/1312.6114.
+    """
+    check_reduction(reduction)
+    _check_vectors("mean", mean)
+    _check_vectors("log_variance", log_variance)
+    if mean.shape != log_variance.shape:
+        raise ValueError(
+            "mean and log_variance must have the same shape, "
+            f"got mean {tuple(mean.shape)} and log_variance {tuple(log_variance.shape)}"
+        )
+    mu = working_precision(mean)
+    v = log_variance.to(mu.dtype)
+    loss = (mu / 2 * mu + _Excess.apply(v, 1.0) / 2).sum(-1)
+    return reduce(loss, reduction).to(mean.dtype)
+
+
+def distillation_loss(
+    input: torch.Tensor,
+    teacher: torch.Tensor,
+    target: torch.Tensor,
+    *,
+    temperature: float = 4.0,
+    weight: float = 0.9,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> torch.Tensor:
+    r"""Distillation: learn from a teacher's softened probabilities and from the true classes.
+
+    For logits :math:`z` of the student and :math:`t` of the teacher, the temperature :math:`T`,
+    :math:`p = \operatorname{softmax}(t / T)` and :math:`q = \operatorname{softmax}(z / T)`,
+
+    .. math:: \ell = w\,T^2\,\mathrm{KL}(p \,\|\, q) + (1 - w)\,\operatorname{cross\_entropy}(z, y),
+              \qquad \frac{\partial\ell}{\partial z} = w\,T\,(q - p) + (1 - w)\,(\operatorname{softmax}(z) - y).
+
+    Without :math:`T^2` the first gradient would vanish as :math:`1 / T^2`. With it, the first term tends to half the
+    mean square of :math:`z - t`, each centred, as :math:`T \to \infty`; it is computed as
+    :math:`\sum_j p_j T^2 (e^{r_j} - 1 - r_j)`, :math:`r = \log q - \log p`, which is right up to that limit.
+
+    Args:
+        input: logits (nats) of the student, shape (C,), (N, C) or (N, C, d1, ..., dK).
+        teacher: logits (nats) of the teacher, of the shape of ``input``. A gradient flows to them unless they are
+            computed under ``torch.no_grad()``.
+        target: class indices or class probabilities, as in ``cross_entropy``.
+        temperature: :math:`T > 0`, which softens both distributions in the first term.
+        weight: the share :math:`w`, in [0, 1], of the first term.
+        ignore_index: class index whose rows count in neither term and get no gradient.
+        reduction: "none", "sum" or "mean", over the rows that count.
+
+    Returns:
+        The loss in nats in the dtype of ``input`` (computed in float32 where that is a half precision): a scalar, or
+        the shape of ``input`` without C where ``reduction`` is "none".
+
+    Raises:
+        TypeError: if a dtype does not fit.
+        ValueError: if a shape, a class index, ``temperature``, ``weight`` or ``reduction`` does not fit.
+
+    Example:
+        >>> student, teacher = torch.zeros(1, 3), torch.tensor([[6.0, 3.0, 0.0]])
+        >>> distillation_loss(student, teacher, torch.tensor([0]))
+        tensor(2.4755)
+
+    Reference:
+        G. Hinton, O. Vinyals and J. Dean, Distilling the Knowledge in a Neural Network (2015),
+        https://arxiv.org/abs/1503.02531.
+    """
+    check_reduction(reduction)
+    check_floating("input", input)
+    check_floating("teacher", teacher)
+    if teacher.shape != input.shape:
+        raise ValueError(
+            "input and teacher must have the same shape, "
+            f"got input {tuple(input.shape)} and teacher {tuple(teacher.shape)}"
+        )
+    _check_number("temperature", temperature, lambda t: 0.0 < t < math.inf, "positive and finite")
+    _check_number("weight", weight, lambda w: 0.0 <= w <= 1.0, "between 0 and 1")
+    class_dim = 0 if input.dim() == 1 else 1
+    student = working_precision(input)
+    # cross_entropy goes first, for it checks the target
+    loss = cross_entropy(student, target, ignore_index=ignore_index, reduction="none")
+    counts = None if target.is_floating_point() else target != ignore_index
+    if weight > 0:  # 0 * inf would be NaN, and so below
+        teacher = teacher.to(student.dtype)
+        if counts is not None:  # the mask goes before the maths
+            student = student.masked_fill(~counts.unsqueeze(class_dim), 0.0)
+            teacher = teacher.masked_fill(~counts.unsqueeze(class_dim), 0.0)
+        soft = weight * _softened_divergence(student, teacher, temperature, class_dim)
+        loss = soft + (1 - weight) * loss if weight < 1 else soft
+    if reduction == "mean" and counts is not None:
+        return (loss.sum() / counts.sum()).to(input.dtype)
+    return reduce(loss, reduction).to(input.dtype)
+
+
+def _softened_divergence(student, teacher, temperature, class_dim):
+    """Return T^2 KL(softmax(teacher / T) || softmax(student / T)) over the class dimension."""
+    student_top, log_student_sum = _log_normaliser(student, temperature, class_dim)
+    teacher_top, log_teacher_sum = _log_normaliser(teacher, temperature, class_dim)
+    q = ((student - student_top) / temperature - log_student_sum).exp()
+    p = ((teacher - teacher_top) / temperature - log_teacher_sum).exp()
+    never = p == 0
+    # log q - log p: the difference of the logits comes first, for it is exact where they nearly agree
+    log_ratio = ((student - teacher) - (student_top - teacher_top)) / temperature - (log_student_sum - log_teacher_sum)
+    log_ratio = log_ratio.masked_fill(never, 0.0)
+    near = (log_ratio.abs() < 0.5) & ~never
+    with torch.no_grad():  # the sum of q - p, 0 but for the rounding of the normalisers, corrects it
+        surplus = torch.where(near, p * log_ratio.masked_fill(~near, 0.0).expm1(), q - p).sum(class_dim, keepdim=True)
+        correction = surplus.log1p()
+    log_ratio = (log_ratio - correction).masked_fill(never, 0.0)
+    agreement = p * _Excess.apply(temperature * log_ratio.masked_fill(~near, 0.0), temperature)
+    disagreement = (q - p - p * log_ratio) * temperature * temperature
+    return torch.where(near, agreement, disagreement).sum(class_dim)
+
+
+def _log_normaliser(logits, temperature, class_dim):
+    """Return the largest logit and the logarithm of the sum of exp((logits - largest) / T)."""
+    top = logits.detach().amax(class_dim, keepdim=True)
+    return top, ((logits - top) / temperature).exp().sum(class_dim, keepdim=True).log()
+
+
+class _Excess(torch.autograd.Function):
+    """T^2 (e^u - 1 - u), where u = v / T: half of v^2 where u is small, where the definition would cancel."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(v, temperature):
+        u = v / temperature
+        near = u.abs() < 0.5
+        small = u.masked_fill(~near, 0.0)
+        series = torch.ones_like(u)  # 2 (e^u - 1 - u) / u^2 = 1 + u/3 (1 + u/4 (1 + u/5 (...)))
+        for k in range(14 if u.dtype == torch.float64 else 9, 2, -1):  # the next term is below the rounding
+            series = series.mul(small).div_(k).add_(1)
+        return torch.where(near, v * v / 2 * series, (u.expm1() - u) * temperature * temperature)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        v, ctx.temperature = inputs
+        ctx.save_for_backward(v)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        (v,) = ctx.saved_tensors
+        return grad_output * ctx.temperature * (v / ctx.temperature).expm1(), None
+
+
+def _check_vectors(name, tensor):
+    """Raise TypeError or ValueError unless ``tensor`` holds floating-point vectors along its last dimension."""
+    check_floating(name, tensor)
+    if tensor.dim() == 0:
+        raise ValueError(f"{name} must hold vectors along its last dimension: shape (..., C), got a scalar")
+
+
+def _check_probabilities(name, tensor):
+    """Raise ValueError if an entry is negative or a vector does not sum to 1 within 1 %."""
+    values = working_precision(tensor.detach())
+    if any_true(values < 0):
+        raise ValueError(f"{name} must hold probabilities, got {values.min().item():g}")
+    total = values.sum(-1)
+    if any_true((total - 1).abs() > 0.01):
+        worst = total.flatten()[(total - 1).abs().argmax()].item()
+        raise ValueError(f"{name} must sum to 1 over its last dimension (probabilities), got a sum of {worst:g}")
+
+
+def _check_number(name, value, fits, wanted):
+    """Raise TypeError or ValueError unless ``value`` is a real number that fits."""
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    if not fits(value):
+        raise ValueError(f"{name} must be {wanted}, got {value}")
