@@ -57,7 +57,7 @@ LITTER = {
     "a terminal's control characters": r"\x1b",
 }
 READABLE = r"text/|application/|image/svg"  # the other images are base64, which may hold anything
-MACHINE = re.compile(r"(?<![\w.])/(?:home|root|tmp|Users|work)\b|\b[A-Z]:\\+Users\b|ipykernel_")
+MACHINE = re.compile(r"(?<![\w.])/(?:home|root|tmp|Users)\b|\b[A-Z]:\\+Users\b|ipykernel_")
 DEVICE = re.compile(r"\b(?:cuda|cpu)\b", re.IGNORECASE)
 
 COMMONMARK = {
@@ -650,7 +650,6 @@ BROKEN = {
         "in a result": (with_output("display_data", {"text/html": "<b>/root/data</b>"}), "/root"),
         "in a drawing": (with_output("display_data", {"image/svg+xml": "<!-- /Users/ada -->"}), "/Users"),
         "of Windows": (with_print(r"saved to C:\Users\ada"), r"C:\Users"),
-        "of a container": (with_print("saved to /work"), "/work"),
         "of a kernel": (with_print("ipykernel_71/2914.py:3"), "ipykernel_"),
     },
     problems_with_devices: {
