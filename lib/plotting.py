@@ -35,6 +35,9 @@ LOSS_COLORS = {
     "gaussian_nll_loss": PURPLE,
     "general_robust_loss": BROWN,
     "cross_entropy": BLUE,
+    "hinge_loss": VERMILION,
+    "squared_hinge_loss": GREEN,
+    "soft_margin_loss": PURPLE,
 }
 
 STYLE = {

@@ -147,7 +147,7 @@ def test_an_outlier_has_a_bounded_pull_if_and_only_if_the_entry_says_robust(entr
     assert (pulls[1] < 1.01 * pulls[0] + 1e-9) is entry.robust
 
 
-def expected_loss_minimiser(entry: Entry, probabilities: torch.Tensor) -> torch.Tensor:
+def best_logits(entry: Entry, probabilities: torch.Tensor) -> torch.Tensor:
     """The logits at which the loss is least on average when the classes have these probabilities."""
     classes = torch.arange(len(probabilities))
     logits = torch.zeros(len(probabilities), dtype=torch.float64, requires_grad=True)
@@ -164,27 +164,47 @@ def expected_loss_minimiser(entry: Entry, probabilities: torch.Tensor) -> torch.
     return logits.detach()
 
 
-CLASS_PROBABILITIES = ([0.2, 0.1, 0.4, 0.3], [0.1, 0.2, 0.05, 0.65], [0.25, 0.26, 0.25, 0.24])
+def best_score(entry: Entry, probability: float) -> float:
+    """The score that has the least loss on average when the label is +1 with this probability."""
+    labels = torch.tensor([1.0, -1.0], dtype=torch.float64)
+    weights = torch.tensor([probability, 1 - probability], dtype=torch.float64)
+    centre, width = 0.0, 10.0
+    for _ in range(8):
+        grid = torch.linspace(centre - width, centre + width, 201, dtype=torch.float64)[:, None].expand(-1, 2)
+        each = entry.function(grid, labels.expand_as(grid), reduction="none")
+        centre, width = grid[(each * weights).sum(1).argmin(), 0].item(), width / 20
+    return centre
+
+
+def labels_of(entry: Entry) -> list[float]:
+    """The labels that the entry's samples have: -1 and +1, or the class indices."""
+    return np.unique(draw(entry, 200)[0][1]).tolist()
 
 
 @of_classification
 def test_the_minimiser_is_what_the_entry_says_and_ranks_the_classes_if_it_is_calibrated(entry):
     ranked, posterior = True, True
-    for probabilities in CLASS_PROBABILITIES:
-        probabilities = torch.tensor(probabilities, dtype=torch.float64)
-        logits = expected_loss_minimiser(entry, probabilities)
-        ranked &= (logits.argmax() == probabilities.argmax()).item()
-        posterior &= torch.allclose(logits.softmax(0), probabilities, atol=1e-5)
+    if labels_of(entry) == [-1, 1]:
+        for probability in (0.3, 0.45, 0.8):
+            score = best_score(entry, probability)
+            ranked &= (score > 0) == (probability > 0.5)
+            posterior &= abs(1 / (1 + np.exp(-score)) - probability) < 1e-5
+    else:
+        for probabilities in ([0.2, 0.1, 0.4, 0.3], [0.1, 0.2, 0.05, 0.65], [0.25, 0.26, 0.25, 0.24]):
+            probabilities = torch.tensor(probabilities, dtype=torch.float64)
+            logits = best_logits(entry, probabilities)
+            ranked &= (logits.argmax() == probabilities.argmax()).item()
+            posterior &= torch.allclose(logits.softmax(0), probabilities, atol=1e-5)
     assert ranked is entry.calibrated
     assert entry.minimiser == ("posterior" if posterior else "majority")
 
 
 @of_classification
-def test_the_losses_of_all_classes_add_up_to_a_constant_if_and_only_if_the_entry_says_robust(entry):
-    (logits, _), options = draw(entry, 100, 3.0)
-    classes = range(logits.shape[1])
+def test_the_losses_of_all_labels_add_up_to_a_constant_if_and_only_if_the_entry_says_robust(entry):
+    (scores, target), options = draw(entry, 100, 3.0)
     total = sum(
-        entry.function(*tensors((logits, np.full(len(logits), c))), **options, reduction="none") for c in classes
+        entry.function(*tensors((scores, np.full_like(target, label))), **options, reduction="none")
+        for label in labels_of(entry)
     )
     assert torch.allclose(total, total[0].expand_as(total), rtol=1e-9) is entry.robust
 
@@ -227,7 +247,7 @@ def test_an_unknown_loss_is_told_the_nearest_name():
         ("bound", 1e9, test_the_bound_bounds_the_loss_and_no_smaller_one_does),
         ("minimiser", "majority", test_the_minimiser_is_what_the_entry_says_and_ranks_the_classes_if_it_is_calibrated),
         ("calibrated", False, test_the_minimiser_is_what_the_entry_says_and_ranks_the_classes_if_it_is_calibrated),
-        ("robust", True, test_the_losses_of_all_classes_add_up_to_a_constant_if_and_only_if_the_entry_says_robust),
+        ("robust", True, test_the_losses_of_all_labels_add_up_to_a_constant_if_and_only_if_the_entry_says_robust),
         ("divisor", lambda sample: 3, test_the_mean_divides_by_what_the_entry_says),
         ("chapter", "mnist/tran", test_an_entry_names_a_chapter_of_the_table_of_contents_and_a_paper),
     ],

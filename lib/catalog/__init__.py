@@ -9,10 +9,10 @@
 
 import difflib
 
-from lib.catalog import classification, regression
+from lib.catalog import classification, margin, regression
 from lib.catalog._entry import Entry, Sample
 
-ENTRIES: tuple[Entry, ...] = (*regression.ENTRIES, *classification.ENTRIES)
+ENTRIES: tuple[Entry, ...] = (*regression.ENTRIES, *classification.ENTRIES, *margin.ENTRIES)
 
 __all__ = ["ENTRIES", "Entry", "Sample", "card", "entry", "table"]
 

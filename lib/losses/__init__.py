@@ -5,6 +5,7 @@ rather than probabilities unless the name says otherwise.
 """
 
 from lib.losses.classification import cross_entropy
+from lib.losses.margin import hinge_loss, soft_margin_loss, squared_hinge_loss
 from lib.losses.regression import (
     charbonnier_loss,
     gaussian_nll_loss,
@@ -23,6 +24,7 @@ __all__ = [
     "cross_entropy",
     "gaussian_nll_loss",
     "general_robust_loss",
+    "hinge_loss",
     "huber_loss",
     "l1_loss",
     "log_cosh_loss",
@@ -30,4 +32,6 @@ __all__ = [
     "poisson_nll_loss",
     "quantile_loss",
     "smooth_l1_loss",
+    "soft_margin_loss",
+    "squared_hinge_loss",
 ]
