@@ -160,7 +160,7 @@ WRONG = {
                 lambda p, y, count=count: binned(
                     p, y, lambda inside, sure, right: inside.float().mean() * (sure - right).abs(), bins=count
                 ),
-                "",
+                "each 0.1 wide",
             )
             for count in (8, 9, 11, 12, 15, 20)
         },
@@ -170,7 +170,7 @@ WRONG = {
                 y,
                 lambda inside, sure, right: inside.float().mean() * (sure - 0.05 - right).abs(),
             ),
-            "",
+            "certain and wrong",
         ),
         "certainty has no bin": (
             lambda p, y: binned(

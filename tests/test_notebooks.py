@@ -645,9 +645,15 @@ BROKEN = {
         "endless output": (with_print("a line\n" * 201), "more than 200 lines"),
     },
     problems_with_paths: {
-        "in the text": (with_text("Look into `/tmp/figures`."), "broken names a path of a machine: /tmp"),
-        "in code": (with_code("root = '/home/ada'"), "cell-2 names a path of a machine: /home"),
-        "in a result": (with_output("display_data", {"text/html": "<b>/root/data</b>"}), "/root"),
+        **{
+            f"in the text, below {folder}": (
+                with_text(f"Look into `/{folder}/figures`."),
+                f"broken names a path of a machine: /{folder}",
+            )
+            for folder in ("home", "root", "tmp", "Users")
+        },
+        "in code": (with_code("place = '/Users/ada'"), "cell-2 names a path of a machine: /Users"),
+        "in a result": (with_output("display_data", {"text/html": "<b>/Users/ada</b>"}), "/Users"),
         "in a drawing": (with_output("display_data", {"image/svg+xml": "<!-- /Users/ada -->"}), "/Users"),
         "of Windows": (with_print(r"saved to C:\Users\ada"), r"C:\Users"),
         "of a kernel": (with_print("ipykernel_71/2914.py:3"), "ipykernel_"),
