@@ -2,7 +2,14 @@
 
 import torch
 
-from lib.losses._common import any_true, check_floating, check_reduction, softplus, working_precision
+from lib.losses._common import (
+    any_true,
+    check_class_indices,
+    check_floating,
+    check_reduction,
+    softplus,
+    working_precision,
+)
 
 
 def cross_entropy(
@@ -146,9 +153,4 @@ def _check_arguments(input, target, weight, ignore_index, reduction, label_smoot
             f"class indices for input of shape {tuple(input.shape)} must have shape {tuple(wanted)}, "
             f"got {tuple(target.shape)}"
         )
-    index = target.long()  # in a narrow dtype, ignore_index could wrap around to a class
-    unknown = ((index < 0) | (index >= classes)) & (index != ignore_index)
-    if any_true(unknown):
-        raise ValueError(
-            f"class indices must be in [0, {classes}) or ignore_index ({ignore_index}), got {index[unknown][0].item()}"
-        )
+    check_class_indices(target, classes, ignore_index)

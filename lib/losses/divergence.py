@@ -1,11 +1,19 @@
 """Losses that say how far one distribution is from another."""
 
 import math
-import numbers
 
 import torch
 
-from lib.losses._common import any_true, check_floating, check_reduction, check_same_shape, reduce, working_precision
+from lib.losses._common import (
+    WithDerivative,
+    any_true,
+    check_floating,
+    check_number,
+    check_reduction,
+    check_same_shape,
+    reduce,
+    working_precision,
+)
 from lib.losses.classification import cross_entropy
 
 
@@ -184,7 +192,7 @@ def gaussian_kl(mean: torch.Tensor, log_variance: torch.Tensor, *, reduction: st
         )
     mu = working_precision(mean)
     v = log_variance.to(mu.dtype)
-    loss = (mu / 2 * mu + _Excess.apply(v, 1.0) / 2).sum(-1)
+    loss = (mu / 2 * mu + _excess(v, 1.0) / 2).sum(-1)
     return reduce(loss, reduction).to(mean.dtype)
 
 
@@ -245,8 +253,8 @@ def distillation_loss(
             "input and teacher must have the same shape, "
             f"got input {tuple(input.shape)} and teacher {tuple(teacher.shape)}"
         )
-    _check_number("temperature", temperature, lambda t: 0.0 < t < math.inf, "positive and finite")
-    _check_number("weight", weight, lambda w: 0.0 <= w <= 1.0, "between 0 and 1")
+    check_number("temperature", temperature, lambda t: 0.0 < t < math.inf, "positive and finite")
+    check_number("weight", weight, lambda w: 0.0 <= w <= 1.0, "between 0 and 1")
     class_dim = 0 if input.dim() == 1 else 1
     student = working_precision(input)
     # cross_entropy goes first, for it checks the target
@@ -279,7 +287,7 @@ def _softened_divergence(student, teacher, temperature, class_dim):
         surplus = torch.where(near, p * log_ratio.masked_fill(~near, 0.0).expm1(), q - p).sum(class_dim, keepdim=True)
         correction = surplus.log1p()
     log_ratio = (log_ratio - correction).masked_fill(never, 0.0)
-    agreement = p * _Excess.apply(temperature * log_ratio.masked_fill(~near, 0.0), temperature)
+    agreement = p * _excess(temperature * log_ratio.masked_fill(~near, 0.0), temperature)
     disagreement = (q - p - p * log_ratio) * temperature * temperature
     return torch.where(near, agreement, disagreement).sum(class_dim)
 
@@ -290,13 +298,10 @@ def _log_normaliser(logits, temperature, class_dim):
     return top, ((logits - top) / temperature).exp().sum(class_dim, keepdim=True).log()
 
 
-class _Excess(torch.autograd.Function):
-    """T^2 (e^u - 1 - u), where u = v / T: half of v^2 where u is small, where the definition would cancel."""
+def _excess(v, temperature):
+    """Return T^2 (e^u - 1 - u), where u = v / T: half of v^2 where u is small, where the definition would cancel."""
 
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(v, temperature):
+    def function(v):
         u = v / temperature
         near = u.abs() < 0.5
         small = u.masked_fill(~near, 0.0)
@@ -305,15 +310,7 @@ class _Excess(torch.autograd.Function):
             series = series.mul(small).div_(k).add_(1)
         return torch.where(near, v * v / 2 * series, (u.expm1() - u) * temperature * temperature)
 
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        v, ctx.temperature = inputs
-        ctx.save_for_backward(v)
-
-    @staticmethod
-    def backward(ctx, grad_output):
-        (v,) = ctx.saved_tensors
-        return grad_output * ctx.temperature * (v / ctx.temperature).expm1(), None
+    return WithDerivative.apply(v, function, lambda v: temperature * (v / temperature).expm1())
 
 
 def _check_vectors(name, tensor):
@@ -332,11 +329,3 @@ def _check_probabilities(name, tensor):
     if any_true((total - 1).abs() > 0.01):
         worst = total.flatten()[(total - 1).abs().argmax()].item()
         raise ValueError(f"{name} must sum to 1 over its last dimension (probabilities), got a sum of {worst:g}")
-
-
-def _check_number(name, value, fits, wanted):
-    """Raise TypeError or ValueError unless ``value`` is a real number that fits."""
-    if not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    if not fits(value):
-        raise ValueError(f"{name} must be {wanted}, got {value}")

@@ -1,17 +1,22 @@
 """Losses that ask for a margin: the right answer must win, and win by enough."""
 
 import math
-from numbers import Real
 
 import torch
 
 from lib.losses._common import (
     any_true,
+    check_class_indices,
     check_floating,
+    check_integers,
+    check_number,
     check_reduction,
     check_same_shape,
+    margin_excess,
     reduce,
+    rounded_off,
     softplus,
+    split_float,
     working_precision,
 )
 
@@ -177,14 +182,14 @@ def multi_margin_loss(
         https://www.esann.org/sites/default/files/proceedings/legacy/es1999-461.pdf.
     """
     _check_classes(input, target, reduction)
-    _check_margin(margin)
+    check_number("margin", margin, math.isfinite, "finite")
     if p not in (1, 2):
         raise ValueError(f"p must be 1 or 2, got {p!r}")
     scores, index = _rows(input, target)
     classes = scores.shape[1]
     if weight is not None:
         _check_weight(weight, classes)
-    violation = _excess(scores, scores.gather(1, index), margin).scatter(1, index, -torch.inf).relu()
+    violation = margin_excess(scores, scores.gather(1, index), margin).scatter(1, index, -torch.inf).relu()
     loss = (violation if p == 1 else violation.square()).sum(1) / classes
     if weight is not None:
         loss = loss * weight.to(loss.dtype)[index.squeeze(1)]
@@ -230,12 +235,11 @@ def crammer_singer_loss(
         (2001), https://www.jmlr.org/papers/v2/crammer01a.html.
     """
     _check_classes(input, target, reduction)
-    _check_margin(margin)
-    if margin < 0:
-        raise ValueError(f"margin must be at least 0, got {margin}")
+    check_number("margin", margin, math.isfinite, "finite")
+    check_number("margin", margin, lambda m: m >= 0, "at least 0")
     scores, index = _rows(input, target)
     strongest_rival = scores.scatter(1, index, -torch.inf).amax(1)
-    loss = _excess(strongest_rival, scores.gather(1, index).squeeze(1), margin).relu()
+    loss = margin_excess(strongest_rival, scores.gather(1, index).squeeze(1), margin).relu()
     return reduce(loss.reshape(target.shape), reduction).to(input.dtype)
 
 
@@ -285,15 +289,15 @@ def margin_ranking_loss(
         https://doi.org/10.1049/cp:19991091.
     """
     _check_pairs(input1, input2, target, reduction)
-    _check_margin(margin)
+    check_number("margin", margin, math.isfinite, "finite")
     dtype = torch.promote_types(input1.dtype, input2.dtype)
     first, second = working_precision(input1.to(dtype)), working_precision(input2.to(dtype))
     target = target.to(first.dtype)
-    leading, rest = _split(margin, first.dtype)
+    leading, rest = split_float(margin, first.dtype)
     lead = first - second
     excess = leading - target * lead
     if margin:  # without a margin nothing can cancel
-        excess = excess + (rest - target * _rounded_off(lead.detach(), first.detach(), second.detach()))
+        excess = excess + (rest - target * rounded_off(lead.detach(), first.detach(), second.detach()))
     return reduce(excess.clamp(min=0), reduction).to(dtype)
 
 
@@ -308,32 +312,6 @@ def _rows(input, target):
     scores = working_precision(input)
     classes = input.shape[-1] if input.dim() else 1
     return scores.reshape(-1, classes), target.long().reshape(-1, 1)
-
-
-def _excess(rival, truth, margin):
-    """Return margin - truth + rival, to full relative precision also where the three nearly cancel.
-
-    Summed as they stand, a margin of 1 vanishes next to scores of 1e8, and close to the kink only noise is left.
-    """
-    leading, rest = _split(margin, truth.dtype)
-    needed = leading - truth
-    rest = _rounded_off(needed.detach(), leading, truth.detach()) + rest
-    return (rival + needed) + rest
-
-
-def _rounded_off(total, a, b):
-    """Return what rounding took from ``total = a - b``, exactly (Knuth's two-sum); 0 where the total is infinite."""
-    b_kept = a - total
-    return ((a - (total + b_kept)) - (b - b_kept)).nan_to_num(nan=0.0)
-
-
-def _split(number, dtype):
-    """Return ``number``, a Python float, as two numbers of ``dtype`` that sum to it: 0.1 is no float32."""
-    if dtype == torch.float64:
-        return number, 0.0
-    shifted = number * (2**29 + 1)  # Veltkamp: leaves the 24 leading of 53 bits
-    leading = shifted - (shifted - number)
-    return leading, number - leading
 
 
 def _check_scores(input, target, reduction):
@@ -378,10 +356,7 @@ def _check_classes(input, target, reduction):
     """Raise TypeError or ValueError unless ``target`` holds a class index for each row of ``input``."""
     check_reduction(reduction)
     check_floating("input", input)
-    if not isinstance(target, torch.Tensor):
-        raise TypeError(f"target must be a torch.Tensor, got {type(target).__name__}")
-    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
-        raise TypeError(f"target must hold class indices (integers), got {target.dtype}")
+    check_integers("target", target, "class indices")
     samples = input.shape[0] if input.dim() == 2 else 1
     classes = input.shape[-1] if input.dim() else 1
     if input.dim() > 2 or classes == 0:
@@ -391,20 +366,7 @@ def _check_classes(input, target, reduction):
         raise ValueError(
             f"target for input of shape {tuple(input.shape)} must have shape {wanted}, got {tuple(target.shape)}"
         )
-    index = target.long()  # in a narrow dtype, the number of classes could wrap around
-    unknown = (index < 0) | (index >= classes)
-    if any_true(unknown):
-        raise ValueError(f"class indices must be in [0, {classes}), got {index[unknown][0].item()}")
-
-
-def _check_margin(margin):
-    """Raise TypeError or ValueError unless ``margin`` is a finite number."""
-    if torch.compiler.is_compiling():
-        return
-    if not isinstance(margin, Real):
-        raise TypeError(f"margin must be a number, got {type(margin).__name__}")
-    if not math.isfinite(margin):
-        raise ValueError(f"margin must be finite, got {margin}")
+    check_class_indices(target, classes)
 
 
 def _check_weight(weight, classes):

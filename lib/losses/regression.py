@@ -6,8 +6,10 @@ import numpy as np
 import torch
 
 from lib.losses._common import (
+    WithDerivative,
     any_true,
     check_floating,
+    check_real,
     check_reduction,
     check_same_shape,
     reduce,
@@ -140,7 +142,7 @@ def huber_loss(
     def psi(residual):
         return residual.clamp(-delta, delta)
 
-    loss = _WithDerivative.apply(_residual(input, target), rho, psi)
+    loss = WithDerivative.apply(_residual(input, target), rho, psi)
     return reduce(loss if weight is None else loss * working_precision(weight), reduction).to(dtype)
 
 
@@ -191,7 +193,7 @@ def smooth_l1_loss(
     def psi(residual):
         return residual.clamp(-beta, beta) / beta
 
-    return reduce(_WithDerivative.apply(residual, rho, psi), reduction).to(dtype)
+    return reduce(WithDerivative.apply(residual, rho, psi), reduction).to(dtype)
 
 
 def log_cosh_loss(input: torch.Tensor, target: torch.Tensor, *, reduction: str = "mean") -> torch.Tensor:
@@ -233,7 +235,7 @@ def log_cosh_loss(input: torch.Tensor, target: torch.Tensor, *, reduction: str =
         far = torch.logaddexp(residual, -residual) - math.log(2)
         return torch.where(residual.abs() < 1, near, far)
 
-    return reduce(_WithDerivative.apply(_residual(input, target), rho, torch.tanh), reduction).to(dtype)
+    return reduce(WithDerivative.apply(_residual(input, target), rho, torch.tanh), reduction).to(dtype)
 
 
 def quantile_loss(input: torch.Tensor, target: torch.Tensor, *, q: float, reduction: str = "mean") -> torch.Tensor:
@@ -504,29 +506,6 @@ def general_robust_loss(
     return reduce(_GeneralRobust.apply(z, alpha), reduction).to(dtype)
 
 
-class _WithDerivative(torch.autograd.Function):
-    """An elementwise function with its derivative, where autograd would be slow or lose precision.
-
-    The derivative is itself written in differentiable functions of torch, so that second derivatives work as well.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x, function, derivative):
-        return function(x)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        x, _, ctx.derivative = inputs
-        ctx.save_for_backward(x)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        (x,) = ctx.saved_tensors
-        return gradient * ctx.derivative(x), None, None
-
-
 class _GeneralRobust(torch.autograd.Function):
     """The general robust loss of z and alpha, with derivatives in which nothing cancels.
 
@@ -601,7 +580,7 @@ def _log_of_sum(x, eps):
         larger, smaller = x.clamp(min=eps), x.clamp(max=eps)
         return larger.log() + torch.log1p(smaller / larger)
 
-    return _WithDerivative.apply(x, function, lambda x: 1 / (x + eps))
+    return WithDerivative.apply(x, function, lambda x: 1 / (x + eps))
 
 
 def _residual(input, target):
@@ -622,23 +601,15 @@ def _check_arguments(input, target, reduction, *, weight=None):
     """Raise TypeError or ValueError where an argument does not fit; return the dtype of the loss."""
     check_reduction(reduction)
     check_floating("input", input)
-    _check_real("target", target)
+    check_real("target", target)
     check_same_shape(input, target)
     dtype = torch.promote_types(input.dtype, target.dtype)
     if weight is None:
         return dtype
-    _check_real("weight", weight)
+    check_real("weight", weight)
     if weight.shape != input.shape:
         raise ValueError(f"weight must have the shape of input, {tuple(input.shape)}, got {tuple(weight.shape)}")
     return torch.promote_types(dtype, weight.dtype)
-
-
-def _check_real(name, tensor):
-    """Raise TypeError unless ``tensor`` is a tensor of real numbers: floats or, as torch takes them too, integers."""
-    if not isinstance(tensor, torch.Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
-    if tensor.is_complex() or tensor.dtype == torch.bool:
-        raise TypeError(f"{name} must hold real numbers, got {tensor.dtype}")
 
 
 def _check_variance(var, input, dtype):
@@ -668,7 +639,7 @@ def _check_parameter(name, value, input):
     """Return the number or tensor as a float64 tensor, once it is known to broadcast to the shape of ``input``."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return torch.tensor(value, dtype=torch.float64, device=input.device)
-    _check_real(name, value)
+    check_real(name, value)
     try:
         fits = torch.broadcast_shapes(value.shape, input.shape) == input.shape
     except RuntimeError:

@@ -2,13 +2,12 @@
 
 import fnmatch
 import functools
-import numbers
 import operator
 from collections.abc import Iterable
 
 import torch
 
-from lib.losses._common import check_floating, working_precision
+from lib.losses._common import check_floating, check_number, working_precision
 
 Parameters = torch.nn.Module | Iterable[tuple[str, torch.Tensor]]
 
@@ -108,10 +107,7 @@ def elastic_net_penalty(
         H. Zou and T. Hastie, Regularization and Variable Selection via the Elastic Net, J. R. Stat. Soc. B 67 (2005),
         https://doi.org/10.1111/j.1467-9868.2005.00503.x.
     """
-    if not isinstance(l1_ratio, numbers.Real):
-        raise TypeError(f"l1_ratio must be a number, got {type(l1_ratio).__name__}")
-    if not 0.0 <= l1_ratio <= 1.0:
-        raise ValueError(f"l1_ratio must be between 0 and 1, got {l1_ratio}")
+    check_number("l1_ratio", l1_ratio, lambda share: 0 <= share <= 1, "between 0 and 1")
     if l1_ratio == 1:  # 0 * inf, where a square overflows, would be NaN
         return l1_penalty(parameters, exclude=exclude)
     return _total(lambda w: l1_ratio * w.abs() + (1 - l1_ratio) * w.square(), _select(parameters, exclude))
