@@ -91,6 +91,18 @@ def working_precision(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
+def as_result(loss: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return a loss in the dtype of its input; under autocast, as in torch, half precision stays in float32."""
+    if dtype in (torch.float16, torch.bfloat16) and torch.is_autocast_enabled(loss.device.type):
+        return loss
+    return loss.to(dtype)
+
+
+def without_autocast(tensor: torch.Tensor) -> torch.autocast:
+    """Return a context in which a product of matrices keeps the precision of its factors; sums need no such care."""
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
 def softplus(x: torch.Tensor) -> torch.Tensor:
     r"""Return :math:`\log(1 + e^x)`, elementwise, with full relative precision for every x.
 

@@ -4,6 +4,7 @@ import torch
 
 from lib.losses._common import (
     any_true,
+    as_result,
     check_class_indices,
     check_floating,
     check_reduction,
@@ -74,7 +75,7 @@ def cross_entropy(
         loss = loss.sum() / total_weight
     elif reduction == "sum":
         loss = loss.sum()
-    return loss.to(input.dtype)
+    return as_result(loss, input.dtype)
 
 
 def _surprise(logits, target, weight, ignore_index, label_smoothing, class_dim):

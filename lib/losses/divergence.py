@@ -7,6 +7,7 @@ import torch
 from lib.losses._common import (
     WithDerivative,
     any_true,
+    as_result,
     check_floating,
     check_number,
     check_reduction,
@@ -64,8 +65,8 @@ def kl_div(
     target = target.to(log_probability.dtype)
     loss = _kl_of_logs(log_probability, target) if log_target else _kl_of_probabilities(log_probability, target)
     if reduction == "batchmean":
-        return (loss.sum() / (input.shape[0] if input.dim() else 1)).to(input.dtype)
-    return reduce(loss, reduction).to(input.dtype)
+        return as_result((loss.sum() / (input.shape[0] if input.dim() else 1)), input.dtype)
+    return as_result(reduce(loss, reduction), input.dtype)
 
 
 def _kl_of_probabilities(log_probability, target):
@@ -142,7 +143,7 @@ def js_divergence(input: torch.Tensor, target: torch.Tensor, *, reduction: str =
     agreement = total / 4 * (2 * d * d.atanh() + (-d * d).log1p())
     disagreement = (_against_mean(p, total) + _against_mean(q, total)) / 2
     loss = torch.where(near, agreement, disagreement).sum(-1)
-    return reduce(loss, reduction).to(input.dtype)
+    return as_result(reduce(loss, reduction), input.dtype)
 
 
 def _against_mean(p, total):
@@ -193,7 +194,7 @@ def gaussian_kl(mean: torch.Tensor, log_variance: torch.Tensor, *, reduction: st
     mu = working_precision(mean)
     v = log_variance.to(mu.dtype)
     loss = (mu / 2 * mu + _excess(v, 1.0) / 2).sum(-1)
-    return reduce(loss, reduction).to(mean.dtype)
+    return as_result(reduce(loss, reduction), mean.dtype)
 
 
 def distillation_loss(
@@ -268,8 +269,8 @@ def distillation_loss(
         soft = weight * _softened_divergence(student, teacher, temperature, class_dim)
         loss = soft + (1 - weight) * loss if weight < 1 else soft
     if reduction == "mean" and counts is not None:
-        return (loss.sum() / counts.sum()).to(input.dtype)
-    return reduce(loss, reduction).to(input.dtype)
+        return as_result((loss.sum() / counts.sum()), input.dtype)
+    return as_result(reduce(loss, reduction), input.dtype)
 
 
 def _softened_divergence(student, teacher, temperature, class_dim):

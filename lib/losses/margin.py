@@ -6,6 +6,7 @@ import torch
 
 from lib.losses._common import (
     any_true,
+    as_result,
     check_class_indices,
     check_floating,
     check_integers,
@@ -56,7 +57,7 @@ def hinge_loss(input: torch.Tensor, target: torch.Tensor, *, reduction: str = "m
     _check_scores(input, target, reduction)
     _check_labels(target)
     loss = (1 - _signed_margin(input, target)).relu()
-    return reduce(loss, reduction).to(input.dtype)
+    return as_result(reduce(loss, reduction), input.dtype)
 
 
 def squared_hinge_loss(input: torch.Tensor, target: torch.Tensor, *, reduction: str = "mean") -> torch.Tensor:
@@ -94,7 +95,7 @@ def squared_hinge_loss(input: torch.Tensor, target: torch.Tensor, *, reduction: 
     _check_scores(input, target, reduction)
     _check_labels(target)
     loss = (1 - _signed_margin(input, target)).relu().square()
-    return reduce(loss, reduction).to(input.dtype)
+    return as_result(reduce(loss, reduction), input.dtype)
 
 
 def soft_margin_loss(input: torch.Tensor, target: torch.Tensor, *, reduction: str = "mean") -> torch.Tensor:
@@ -133,7 +134,7 @@ def soft_margin_loss(input: torch.Tensor, target: torch.Tensor, *, reduction: st
     """
     _check_scores(input, target, reduction)
     loss = softplus(-_signed_margin(input, target))
-    return reduce(loss, reduction).to(input.dtype)
+    return as_result(reduce(loss, reduction), input.dtype)
 
 
 def multi_margin_loss(
@@ -193,7 +194,7 @@ def multi_margin_loss(
     loss = (violation if p == 1 else violation.square()).sum(1) / classes
     if weight is not None:
         loss = loss * weight.to(loss.dtype)[index.squeeze(1)]
-    return reduce(loss.reshape(target.shape), reduction).to(input.dtype)
+    return as_result(reduce(loss.reshape(target.shape), reduction), input.dtype)
 
 
 def crammer_singer_loss(
@@ -240,7 +241,7 @@ def crammer_singer_loss(
     scores, index = _rows(input, target)
     strongest_rival = scores.scatter(1, index, -torch.inf).amax(1)
     loss = margin_excess(strongest_rival, scores.gather(1, index).squeeze(1), margin).relu()
-    return reduce(loss.reshape(target.shape), reduction).to(input.dtype)
+    return as_result(reduce(loss.reshape(target.shape), reduction), input.dtype)
 
 
 def margin_ranking_loss(
@@ -298,7 +299,7 @@ def margin_ranking_loss(
     excess = leading - target * lead
     if margin:  # without a margin nothing can cancel
         excess = excess + (rest - target * rounded_off(lead.detach(), first.detach(), second.detach()))
-    return reduce(excess.clamp(min=0), reduction).to(dtype)
+    return as_result(reduce(excess.clamp(min=0), reduction), dtype)
 
 
 def _signed_margin(input, target):

@@ -8,6 +8,7 @@ import torch
 from lib.losses._common import (
     WithDerivative,
     any_true,
+    as_result,
     check_floating,
     check_real,
     check_reduction,
@@ -50,7 +51,7 @@ def mse_loss(
     """
     dtype = _check_arguments(input, target, reduction, weight=weight)
     residual = _residual(input, target)
-    return _weighted_mean(residual * residual, weight, reduction).to(dtype)
+    return as_result(_weighted_mean(residual * residual, weight, reduction), dtype)
 
 
 def l1_loss(
@@ -87,7 +88,7 @@ def l1_loss(
         median is the case q = 1/2). torch: ``torch.nn.functional.l1_loss``.
     """
     dtype = _check_arguments(input, target, reduction, weight=weight)
-    return _weighted_mean(_residual(input, target).abs(), weight, reduction).to(dtype)
+    return as_result(_weighted_mean(_residual(input, target).abs(), weight, reduction), dtype)
 
 
 def huber_loss(
@@ -143,7 +144,7 @@ def huber_loss(
         return residual.clamp(-delta, delta)
 
     loss = WithDerivative.apply(_residual(input, target), rho, psi)
-    return reduce(loss if weight is None else loss * working_precision(weight), reduction).to(dtype)
+    return as_result(reduce(loss if weight is None else loss * working_precision(weight), reduction), dtype)
 
 
 def smooth_l1_loss(
@@ -184,7 +185,7 @@ def smooth_l1_loss(
         raise ValueError(f"beta must be 0 or above, got {beta}")
     residual = _residual(input, target)
     if beta == 0:
-        return reduce(residual.abs(), reduction).to(dtype)
+        return as_result(reduce(residual.abs(), reduction), dtype)
 
     def rho(residual):
         clipped = residual.clamp(-beta, beta)
@@ -193,7 +194,7 @@ def smooth_l1_loss(
     def psi(residual):
         return residual.clamp(-beta, beta) / beta
 
-    return reduce(WithDerivative.apply(residual, rho, psi), reduction).to(dtype)
+    return as_result(reduce(WithDerivative.apply(residual, rho, psi), reduction), dtype)
 
 
 def log_cosh_loss(input: torch.Tensor, target: torch.Tensor, *, reduction: str = "mean") -> torch.Tensor:
@@ -235,7 +236,7 @@ def log_cosh_loss(input: torch.Tensor, target: torch.Tensor, *, reduction: str =
         far = torch.logaddexp(residual, -residual) - math.log(2)
         return torch.where(residual.abs() < 1, near, far)
 
-    return reduce(WithDerivative.apply(_residual(input, target), rho, torch.tanh), reduction).to(dtype)
+    return as_result(reduce(WithDerivative.apply(_residual(input, target), rho, torch.tanh), reduction), dtype)
 
 
 def quantile_loss(input: torch.Tensor, target: torch.Tensor, *, q: float, reduction: str = "mean") -> torch.Tensor:
@@ -274,7 +275,7 @@ def quantile_loss(input: torch.Tensor, target: torch.Tensor, *, q: float, reduct
     if not 0 < q < 1:
         raise ValueError(f"q must be between 0 and 1, both excluded, got {q}")
     residual = _residual(input, target)
-    return reduce(torch.maximum(-q * residual, (1 - q) * residual), reduction).to(dtype)
+    return as_result(reduce(torch.maximum(-q * residual, (1 - q) * residual), reduction), dtype)
 
 
 def charbonnier_loss(
@@ -317,7 +318,7 @@ def charbonnier_loss(
     if not torch.finfo(residual.dtype).tiny <= eps < math.inf:
         raise ValueError(f"eps must be above 0, finite and a normal number in {residual.dtype}, got {eps}")
     # hypot, because the square of a residual beyond 1e19 overflows in float32.
-    return reduce(torch.hypot(residual, torch.full_like(residual, eps)), reduction).to(dtype)
+    return as_result(reduce(torch.hypot(residual, torch.full_like(residual, eps)), reduction), dtype)
 
 
 def poisson_nll_loss(
@@ -384,7 +385,7 @@ def poisson_nll_loss(
         many = torch.where(count > 1, count, 1).to(x.dtype)  # the mask goes before the logarithm
         stirling = many * many.log() - many + 0.5 * torch.log(2 * math.pi * many)
         loss = loss + torch.where(count > 1, stirling, 0.0)
-    return reduce(loss, reduction).to(dtype)
+    return as_result(reduce(loss, reduction), dtype)
 
 
 def gaussian_nll_loss(
@@ -440,7 +441,7 @@ def gaussian_nll_loss(
     loss = 0.5 * (var.log() + standardised * standardised)
     if full:
         loss = loss + 0.5 * math.log(2 * math.pi)
-    return reduce(loss, reduction).to(dtype)
+    return as_result(reduce(loss, reduction), dtype)
 
 
 def general_robust_loss(
@@ -503,7 +504,7 @@ def general_robust_loss(
     z = (input.double() - target.double()) / scale
     # Beyond 1e30 the loss is that of infinity to the last digit.
     alpha = alpha.clamp(-1e30, 1e30).expand_as(z)
-    return reduce(_GeneralRobust.apply(z, alpha), reduction).to(dtype)
+    return as_result(reduce(_GeneralRobust.apply(z, alpha), reduction), dtype)
 
 
 class _GeneralRobust(torch.autograd.Function):
