@@ -38,6 +38,16 @@ LOSS_COLORS = {
     "hinge_loss": VERMILION,
     "squared_hinge_loss": GREEN,
     "soft_margin_loss": PURPLE,
+    "multi_margin_loss": BROWN,
+    "crammer_singer_loss": SKY,
+    "margin_ranking_loss": VERMILION,
+    "kl_div": BLUE,
+    "js_divergence": VERMILION,
+    "gaussian_kl": GREEN,
+    "distillation_loss": PURPLE,
+    "l1_penalty": VERMILION,
+    "l2_penalty": BLUE,
+    "elastic_net_penalty": PURPLE,
 }
 
 STYLE = {

@@ -1,8 +1,10 @@
 """The catalogue: every loss has an entry, and what an entry claims is so."""
 
 import dataclasses
+import functools
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +12,26 @@ import pytest
 import torch
 
 from lib import catalog, losses
-from lib.catalog import ENTRIES, Entry
+from lib.catalog import ENTRIES, TOOLS, Entry
 
 SPREADS = (0.01, 1.0, 30.0, 1e4)
 ROOT = Path(__file__).parent.parent
+# Where papers lie that have neither DOI nor arXiv number
+ARCHIVES = ("https://www.esann.org/", "https://www.jmlr.org/", "https://proceedings.mlr.press/")
 
-each_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
-of_regression = pytest.mark.parametrize("entry", [e for e in ENTRIES if e.calibrated is None], ids=lambda e: e.name)
-with_torch_twin = pytest.mark.parametrize("entry", [e for e in ENTRIES if e.torch], ids=lambda entry: entry.name)
-of_classification = pytest.mark.parametrize(
-    "entry", [e for e in ENTRIES if e.calibrated is not None], ids=lambda e: e.name
-)
+
+def each(entries, condition=lambda entry: True):
+    """Run a test for each entry that fulfils the condition."""
+    chosen = [entry for entry in entries if condition(entry)]
+    return pytest.mark.parametrize("entry", chosen, ids=lambda entry: entry.name)
+
+
+each_entry = each(ENTRIES)
+of_regression = each(ENTRIES, lambda entry: entry.task == "regression")
+of_classification = each(ENTRIES, lambda entry: entry.task == "classification")
+of_other_tasks = each(ENTRIES, lambda entry: entry.task == "other")
+with_torch_twin = each(ENTRIES, lambda entry: entry.torch)
+with_reductions = each(ENTRIES, lambda entry: entry.divisor is not None)
 
 
 def draw(entry: Entry, n: int, spread: float = 1.0, seed: int = 0) -> tuple[tuple[np.ndarray, ...], dict]:
@@ -31,56 +42,105 @@ def tensors(arguments) -> list[torch.Tensor]:
     return [torch.from_numpy(np.array(argument)) for argument in arguments]
 
 
+def call(entry: Entry, arguments, options, reduction: str = "sum") -> torch.Tensor:
+    """The loss of tensors; one that knows no reductions is a sum."""
+    options = options if entry.divisor is None else options | {"reduction": reduction}
+    return entry.function(*entry.arguments(*arguments), **options)
+
+
+def loss_and_gradients(entry: Entry, arguments, options, reduction: str = "sum"):
+    """The loss, and the derivatives of its sum in the differentiable arguments."""
+    arguments = tensors(arguments)
+    wanted = [arguments[position].requires_grad_() for position in entry.differentiable]
+    value = call(entry, arguments, options, reduction)
+    return value.detach(), torch.autograd.grad(value.sum(), wanted)
+
+
 def loss_and_gradient(entry: Entry, arguments, options, reduction: str = "sum"):
-    first, *rest = tensors(arguments)
-    first.requires_grad_()
-    value = entry.function(first, *rest, **options, reduction=reduction)
-    return value.detach(), torch.autograd.grad(value.sum(), first)[0]
+    """The loss, and the derivative of its sum in the input."""
+    value, gradients = loss_and_gradients(entry, arguments, options, reduction)
+    return value, gradients[0]
 
 
-def each_sample(entry: Entry, count: int = 200):
+@functools.cache
+def single_samples(entry: Entry, count: int = 200) -> list[tuple[float, float]]:
     """Single samples of every spread: for each, its loss and the norm of its gradient."""
+    results = []
     for spread in SPREADS:
         for seed in range(count):
             value, gradient = loss_and_gradient(entry, *draw(entry, 1, spread, seed))
-            yield value.item(), gradient.norm().item()
+            results.append((value.item(), gradient.norm().item()))
+    return results
 
 
-def test_every_loss_has_exactly_one_entry():
-    assert sorted(entry.name for entry in ENTRIES) == sorted(losses.__all__)
+def test_every_loss_and_every_tool_has_an_entry_and_none_has_two():
+    assert sorted({entry.function_name for entry in ENTRIES} | {tool.name for tool in TOOLS}) == sorted(losses.__all__)
+    names = [known.name for known in (*ENTRIES, *TOOLS)]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("known", [*ENTRIES, *TOOLS], ids=lambda known: known.name)
+def test_the_family_is_the_module_that_holds_the_loss(known):
+    name = known.name.partition(",")[0]
+    assert getattr(losses, name).__module__ == f"lib.losses.{known.family}"
 
 
 @each_entry
-def test_the_family_is_the_module_that_holds_the_loss(entry):
-    assert entry.function.__module__ == f"lib.losses.{entry.family}"
+def test_the_entry_claims_what_its_task_asks_for_and_nothing_else(entry):
+    claims = (entry.optimum is not None, entry.robust is not None, entry.calibrated is not None)
+    assert claims in {(False, True, False), (False, True, True), (True, False, False)}
 
 
 @each_entry
 @pytest.mark.parametrize("spread", SPREADS)
 def test_the_loss_equals_its_numpy_twin_in_value_and_gradient(entry, spread):
     arguments, options = draw(entry, 50, spread)
-    value, gradient = loss_and_gradient(entry, arguments, options, reduction="none")
-    np.testing.assert_allclose(value, entry.reference(*arguments, **options), rtol=1e-12, atol=1e-300)
     by_hand = entry.reference_gradient(*arguments, **options)
-    by_hand = by_hand[0] if isinstance(by_hand, tuple) else by_hand  # the first is the input's
-    np.testing.assert_allclose(gradient, by_hand, rtol=1e-12, atol=1e-300)
+    by_hand = by_hand[: len(entry.differentiable)] if isinstance(by_hand, tuple) else (by_hand,)
+    value, gradients = loss_and_gradients(entry, arguments, options, "none")
+    np.testing.assert_allclose(value, entry.reference(*arguments, **options), rtol=1e-12, atol=1e-300)
+    for ours, theirs in zip(gradients, by_hand, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14 * np.abs(theirs).max(initial=1e-280))
 
 
 @with_torch_twin
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
 def test_the_loss_equals_torchs(entry, reduction):
     arguments, options = draw(entry, 50)
-    ours = entry.function(*tensors(arguments), **options, reduction=reduction)
-    torchs = entry.torch_function(*tensors(arguments), **options, reduction=reduction)
+    ours = call(entry, tensors(arguments), options, reduction)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "reduction: 'mean' divides", UserWarning)  # torch's own, of F.kl_div
+        torchs = entry.torch_function(*tensors(arguments), **options, reduction=reduction)
     torch.testing.assert_close(ours, torchs, rtol=1e-10, atol=1e-12)
 
 
-@each_entry
+@with_reductions
 def test_the_mean_divides_by_what_the_entry_says(entry):
     sample = draw(entry, 7)
     total, _ = loss_and_gradient(entry, *sample, reduction="sum")
     mean, _ = loss_and_gradient(entry, *sample, reduction="mean")
     assert mean.item() == pytest.approx(total.item() / entry.divisor(sample), rel=1e-12)
+
+
+@each_entry
+def test_half_precision_gives_the_loss_of_the_same_numbers_in_float32_rounded_once(entry):
+    for dtype in (torch.float16, torch.bfloat16):
+        arguments, options = draw(entry, 5)
+        rounded = [x.to(dtype) if x.is_floating_point() else x for x in tensors(arguments)]
+        exact = call(entry, [x.float() if x.is_floating_point() else x for x in rounded], options)
+        loss = call(entry, rounded, options)
+        assert loss.dtype == (torch.float32 if entry.divisor is None else dtype)
+        torch.testing.assert_close(loss, exact.to(loss.dtype), rtol=0, atol=0)
+
+
+@with_reductions
+def test_under_autocast_the_loss_is_float32_and_loses_no_digit(entry):
+    arguments, options = draw(entry, 5)
+    rounded = [x.bfloat16() if x.is_floating_point() else x for x in tensors(arguments)]
+    exact = call(entry, [x.float() if x.is_floating_point() else x for x in rounded], options)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = call(entry, rounded, options)
+    torch.testing.assert_close(loss, exact, rtol=0, atol=0)
 
 
 @each_entry
@@ -90,14 +150,14 @@ def test_the_loss_is_convex_if_and_only_if_the_entry_says_so(entry):
         for seed in range(100):
             (here, *rest), options = draw(entry, 1, spread, seed)
             there = draw(entry, 1, spread, seed + 1000)[0][0]
-            values = [entry.function(*tensors((z, *rest)), **options).item() for z in (here, there, (here + there) / 2)]
+            values = [call(entry, tensors((z, *rest)), options).item() for z in (here, there, (here + there) / 2)]
             violated |= values[2] > (values[0] + values[1]) / 2 + 1e-9 * max(1.0, *map(abs, values))
     assert violated is not entry.convex
 
 
 @each_entry
 def test_the_lipschitz_constant_bounds_the_gradient_and_no_smaller_one_does(entry):
-    steepest = max(norm for _, norm in each_sample(entry))
+    steepest = max(norm for _, norm in single_samples(entry))
     if entry.lipschitz is None:
         assert steepest > 100
     else:
@@ -106,7 +166,7 @@ def test_the_lipschitz_constant_bounds_the_gradient_and_no_smaller_one_does(entr
 
 @each_entry
 def test_the_bound_bounds_the_loss_and_no_smaller_one_does(entry):
-    largest = max(value for value, _ in each_sample(entry))
+    largest = max(value for value, _ in single_samples(entry))
     if entry.bound is None:
         assert largest > 100
     else:
@@ -147,79 +207,127 @@ def test_an_outlier_has_a_bounded_pull_if_and_only_if_the_entry_says_robust(entr
     assert (pulls[1] < 1.01 * pulls[0] + 1e-9) is entry.robust
 
 
-def best_logits(entry: Entry, probabilities: torch.Tensor) -> torch.Tensor:
-    """The logits at which the loss is least on average when the classes have these probabilities."""
-    classes = torch.arange(len(probabilities))
-    logits = torch.zeros(len(probabilities), dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([logits], max_iter=500, tolerance_grad=1e-12, line_search_fn="strong_wolfe")
-
-    def closure():
-        optimizer.zero_grad()
-        each = entry.function(logits.expand(len(classes), -1), classes, reduction="none")
-        expected = (probabilities * each).sum()
-        expected.backward()
-        return expected
-
-    optimizer.step(closure)
-    return logits.detach()
-
-
-def best_score(entry: Entry, probability: float) -> float:
-    """The score that has the least loss on average when the label is +1 with this probability."""
-    labels = torch.tensor([1.0, -1.0], dtype=torch.float64)
-    weights = torch.tensor([probability, 1 - probability], dtype=torch.float64)
-    centre, width = 0.0, 10.0
-    for _ in range(8):
-        grid = torch.linspace(centre - width, centre + width, 201, dtype=torch.float64)[:, None].expand(-1, 2)
-        each = entry.function(grid, labels.expand_as(grid), reduction="none")
-        centre, width = grid[(each * weights).sum(1).argmin(), 0].item(), width / 20
+def zoom(expected_loss, dimensions: int) -> torch.Tensor:
+    """Where a function of a few numbers is least, found by ever finer grids; kinks and plateaus do it no harm."""
+    axis = torch.linspace(-1, 1, 41, dtype=torch.float64)
+    grid = torch.cartesian_prod(*[axis] * dimensions).reshape(-1, dimensions)
+    centre, width = torch.zeros(dimensions, dtype=torch.float64), 12.0
+    while width > 1e-8:
+        points = centre + width * grid
+        centre, width = points[expected_loss(points).argmin()], width / 5
     return centre
 
 
+def best_logits(entry: Entry, probabilities: list[float]) -> torch.Tensor:
+    """The logits, the last of them 0, with the least loss on average when the classes have these probabilities."""
+    options = draw(entry, 1)[1]
+
+    def expected_loss(points):
+        logits = torch.nn.functional.pad(points, (0, 1))
+        targets = [torch.full((len(points),), label) for label in range(len(probabilities))]
+        losses = [call(entry, (entry.link(logits), target), options, "none") for target in targets]
+        return sum(p * loss for p, loss in zip(probabilities, losses, strict=True))
+
+    return torch.nn.functional.pad(zoom(expected_loss, len(probabilities) - 1), (0, 1))
+
+
+def best_score(entry: Entry, probability: float) -> float:
+    """The score with the least loss on average when the label is the larger one with this probability."""
+    options = draw(entry, 1)[1]
+
+    def expected_loss(points):
+        scores = entry.link(points[:, 0])
+        low, high = (
+            call(entry, (scores, torch.full_like(scores, label)), options, "none") for label in labels_of(entry)
+        )
+        return probability * high + (1 - probability) * low
+
+    return zoom(expected_loss, 1).item()
+
+
 def labels_of(entry: Entry) -> list[float]:
-    """The labels that the entry's samples have: -1 and +1, or the class indices."""
+    """The labels that the entry's samples have: -1 and +1, 0 and 1, or the class indices."""
     return np.unique(draw(entry, 200)[0][1]).tolist()
+
+
+def is_binary(entry: Entry) -> bool:
+    return draw(entry, 2)[0][0].ndim == 1
+
+
+def best_probabilities(entry: Entry, probabilities: list[float]) -> torch.Tensor:
+    """The softmax (of a score x and -x the logistic function) where the expected loss is least."""
+    if is_binary(entry):
+        score = torch.tensor(best_score(entry, probabilities[-1]), dtype=torch.float64)
+        return torch.stack([(-score).sigmoid(), score.sigmoid()])
+    return best_logits(entry, probabilities).softmax(0)
+
+
+# Classes in ascending order of probability, the last with more than half, and with less than half
+LEADING = [[0.1, 0.25, 0.65], [0.15, 0.3, 0.55], [0.02, 0.46, 0.52]]
+SPLIT = [[0.25, 0.3, 0.45], [0.3, 0.32, 0.38], [0.1, 0.42, 0.48]]
+
+
+def minimiser_of(entry: Entry) -> tuple[str, bool]:
+    """What the least expected loss tells of the classes, and whether the most probable one always leads."""
+    cases = [[0.2, 0.8], [0.35, 0.65], [0.45, 0.55]] if is_binary(entry) else LEADING + SPLIT
+    found = [best_probabilities(entry, case) for case in cases]
+    wanted = [torch.tensor(case, dtype=torch.float64) for case in cases]
+    if all(torch.allclose(ours, truth, atol=1e-5) for ours, truth in zip(found, wanted, strict=True)):
+        return "posterior", True
+    leads = [bool((ours[:-1] < ours[-1] - 1e-4).all()) for ours in found]
+    if not all(leads):
+        above_one_half = [lead for lead, truth in zip(leads, wanted, strict=True) if truth[-1] > 0.5]
+        return ("majority above one half" if all(above_one_half) else "another class"), False
+    if all((ours.diff() > 1e-4).all() for ours in found):
+        if all(ours.max() < truth.max() - 1e-3 for ours, truth in zip(found, wanted, strict=True)):
+            return "flattened posterior", True
+        if not is_binary(entry):
+            return "sharpened posterior", True
+    return "majority", True
 
 
 @of_classification
 def test_the_minimiser_is_what_the_entry_says_and_ranks_the_classes_if_it_is_calibrated(entry):
-    ranked, posterior = True, True
-    if labels_of(entry) == [-1, 1]:
-        for probability in (0.3, 0.45, 0.8):
-            score = best_score(entry, probability)
-            ranked &= (score > 0) == (probability > 0.5)
-            posterior &= abs(1 / (1 + np.exp(-score)) - probability) < 1e-5
-    else:
-        for probabilities in ([0.2, 0.1, 0.4, 0.3], [0.1, 0.2, 0.05, 0.65], [0.25, 0.26, 0.25, 0.24]):
-            probabilities = torch.tensor(probabilities, dtype=torch.float64)
-            logits = best_logits(entry, probabilities)
-            ranked &= (logits.argmax() == probabilities.argmax()).item()
-            posterior &= torch.allclose(logits.softmax(0), probabilities, atol=1e-5)
-    assert ranked is entry.calibrated
-    assert entry.minimiser == ("posterior" if posterior else "majority")
+    assert minimiser_of(entry) == (entry.minimiser, entry.calibrated)
+
+
+@of_other_tasks
+@pytest.mark.parametrize("seed", range(5))
+def test_no_input_has_less_loss_than_the_optimum_of_the_entry(entry, seed):
+    (best, *rest), options = entry.optimum(np.random.default_rng(seed))
+    least, excess = call(entry, tensors((best, *rest)), options).item(), []
+    for spread in (0.1, 1.0, 30.0):
+        for other in range(30):
+            there = draw(entry, 50, spread, other)[0][0][tuple(slice(size) for size in best.shape)]
+            for share in (1e-3, 0.1, 1.0):
+                mixture = best + share * (there - best)
+                excess.append(call(entry, tensors((mixture, *rest)), options).item() - least)
+    assert min(excess) >= -1e-12 * max(1.0, abs(least))
+    assert max(excess) > 1e-3
 
 
 @of_classification
 def test_the_losses_of_all_labels_add_up_to_a_constant_if_and_only_if_the_entry_says_robust(entry):
     (scores, target), options = draw(entry, 100, 3.0)
     total = sum(
-        entry.function(*tensors((scores, np.full_like(target, label))), **options, reduction="none")
-        for label in labels_of(entry)
+        call(entry, tensors((scores, np.full_like(target, label))), options, "none") for label in labels_of(entry)
     )
     assert torch.allclose(total, total[0].expand_as(total), rtol=1e-9) is entry.robust
 
 
-@each_entry
+@each((*ENTRIES, *TOOLS))
 def test_an_entry_names_a_chapter_of_the_table_of_contents_and_a_paper(entry):
-    assert entry.url.startswith(("https://doi.org/", "https://arxiv.org/abs/"))
+    assert entry.url.startswith(("https://doi.org/", "https://arxiv.org/abs/", *ARCHIVES))
     assert entry.limits
     if entry.chapter is not None:
         assert (ROOT / "chapters" / f"{entry.chapter}.ipynb").is_file()
 
 
-def test_the_catalogue_prints_itself_as_a_table_with_a_row_for_each_loss():
+def test_the_catalogue_prints_itself_as_a_table_with_a_row_for_each_loss_and_each_tool():
     printed = subprocess.run([sys.executable, "-m", "lib.catalog"], capture_output=True, text=True, check=True).stdout
-    assert [line.split("|")[1].strip() for line in printed.splitlines()[2:]] == [entry.name for entry in ENTRIES]
+    first_column = [line.split("|")[1].strip() for line in printed.splitlines() if line]
+    named = [cell for cell in first_column if cell not in ("loss", "tool", "---")]
+    assert named == [known.name for known in (*ENTRIES, *TOOLS)]
     assert printed.strip() == catalog.table()
 
 
@@ -229,6 +337,13 @@ def test_the_card_of_a_loss_holds_its_formulas_and_its_paper(entry):
     assert entry.value in card
     assert entry.gradient in card
     assert f"[{entry.paper}]({entry.url})" in card
+
+
+@each(TOOLS)
+def test_the_card_of_a_tool_holds_its_formula_and_what_it_is_for(entry):
+    card = catalog.card(entry.name)
+    assert entry.value in card
+    assert entry.purpose in card
 
 
 def test_an_unknown_loss_is_told_the_nearest_name():

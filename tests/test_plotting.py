@@ -10,7 +10,7 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 
-from lib import losses, plotting
+from lib import catalog, plotting
 from lib.training import CalibrationBins, History
 
 STYLESHEET = Path(__file__).parent.parent / "website" / "style.css"
@@ -82,8 +82,9 @@ def test_the_colours_of_the_palette_can_be_told_apart(vision):
 
 
 def test_every_loss_has_a_colour():
-    for name in losses.__all__:
-        assert plotting.loss_color(name) in plotting.PALETTE
+    for entry in catalog.ENTRIES:
+        assert plotting.loss_color(entry.name) in plotting.PALETTE
+    assert set(plotting.LOSS_COLORS) == {entry.name for entry in catalog.ENTRIES}
 
 
 def test_an_unknown_loss_is_told_the_nearest_name():

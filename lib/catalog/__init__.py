@@ -9,24 +9,28 @@
 
 import difflib
 
-from lib.catalog import classification, margin, regression
-from lib.catalog._entry import Entry, Sample
+from lib.catalog import classification, divergence, margin, regression, regularization
+from lib.catalog._entry import Entry, Sample, Tool
 
-ENTRIES: tuple[Entry, ...] = (*regression.ENTRIES, *classification.ENTRIES, *margin.ENTRIES)
+_FAMILIES = (regression, classification, margin, divergence, regularization)
 
-__all__ = ["ENTRIES", "Entry", "Sample", "card", "entry", "table"]
+ENTRIES: tuple[Entry, ...] = tuple(entry for family in _FAMILIES for entry in getattr(family, "ENTRIES", ()))
+TOOLS: tuple[Tool, ...] = tuple(tool for family in _FAMILIES for tool in getattr(family, "TOOLS", ()))
+
+__all__ = ["ENTRIES", "TOOLS", "Entry", "Sample", "Tool", "card", "entry", "table"]
 
 
-def entry(name: str) -> Entry:
-    """Return the entry of a loss.
+def entry(name: str) -> Entry | Tool:
+    """Return the entry of a loss or a tool.
 
     Args:
-        name: of the function in ``lib.losses``.
+        name: of the function in ``lib.losses``, with the kind behind a comma where it is several losses:
+            "generator_loss, wgan".
 
     Raises:
         ValueError: if there is none; the message names the nearest.
     """
-    found = {known.name: known for known in ENTRIES}
+    found = {known.name: known for known in (*ENTRIES, *TOOLS)}
     if name not in found:
         near = difflib.get_close_matches(name, found, n=1, cutoff=0.0)
         raise ValueError(f"the catalogue has no loss called {name!r}; the nearest name is {near[0]!r}")
@@ -34,10 +38,9 @@ def entry(name: str) -> Entry:
 
 
 def table() -> str:
-    """Return the whole catalogue as a Markdown table, one row a loss."""
+    """Return the whole catalogue as Markdown: a table of the losses, one row each, and one of the tools."""
     head = ("loss", "family", "minimiser", "convex", "Lipschitz", "bound", "robust", "calibrated", "torch")
-    rows = [head, ["---"] * len(head)]
-    rows += [
+    rows = [
         (
             one.name,
             one.family,
@@ -51,31 +54,45 @@ def table() -> str:
         )
         for one in ENTRIES
     ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    tools = [(tool.name, tool.family, tool.purpose) for tool in TOOLS]
+    return _markdown(head, rows) + ("\n\n" + _markdown(("tool", "family", "purpose"), tools) if tools else "")
 
 
 def card(name: str) -> str:
-    """Return what the catalogue says of one loss as Markdown, for the head of its section.
+    """Return what the catalogue says of one loss or tool as Markdown, for the head of its section.
 
     Raises:
-        ValueError: if there is no such loss.
+        ValueError: if there is none of that name.
     """
     one = entry(name)
-    lines = [
-        f"**{one.title}** `losses.{one.name}`",
-        f"$$\\ell = {one.value}$$",
-        f"- gradient in the input: ${one.gradient}$",
-        f"- input: {one.input}",
-        f"- target: {one.target}",
-        f"- 'mean' divides by {one.divides_by}",
-        f"- least on average at: {one.minimiser}",
-        f"- convex: {_word(one.convex)}; Lipschitz constant: {_word(one.lipschitz)}; bound: {_word(one.bound)}",
-        f"- robust: {_word(one.robust)}; calibrated: {_word(one.calibrated)}",
-        *(f"- limit: {limit}" for limit in one.limits),
-        f"- in PyTorch: {f'`F.{one.torch}`. {one.difference}'.strip() if one.torch else 'none'}",
-        f"- origin: [{one.paper}]({one.url})",
+    code = f"losses.{one.name}" if isinstance(one, Tool) else f"losses.{one.function_name}"
+    facts = [one.purpose] if isinstance(one, Tool) else _facts(one)
+    lines = [*facts, *(f"limit: {limit}" for limit in one.limits), f"origin: [{one.paper}]({one.url})"]
+    formula = one.value if isinstance(one, Tool) else f"\\ell = {one.value}"
+    return "\n".join([f"**{one.title}** `{code}`", "", f"$${formula}$$", "", *(f"- {line}" for line in lines)])
+
+
+def _facts(one: Entry) -> list[str]:
+    claims = [
+        f"convex: {_word(one.convex)}",
+        f"Lipschitz constant: {'none' if one.lipschitz is None else _word(one.lipschitz)}",
+        f"upper bound: {'none' if one.bound is None else _word(one.bound)}",
+        *([] if one.robust is None else [f"robust: {_word(one.robust)}"]),
+        *([] if one.calibrated is None else [f"calibrated: {_word(one.calibrated)}"]),
     ]
-    return "\n".join([lines[0], "", lines[1], "", *lines[2:]])
+    return [
+        f"gradient in the input: ${one.gradient}$",
+        f"input: {one.input}",
+        f"target: {one.target}",
+        f"'mean' divides by {one.divides_by}",
+        f"least on average at: {one.minimiser}",
+        "; ".join(claims),
+        f"in PyTorch: {f'`F.{one.torch}`. {one.difference}'.strip() if one.torch else 'none'}",
+    ]
+
+
+def _markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
 
 
 def _word(value: bool | float | None) -> str:

@@ -1,6 +1,9 @@
 """The entries of the losses that ask for a margin."""
 
+import math
+
 from lib.catalog._entry import Entry
+from lib.catalog.classification import CLASSES, logits_and_labels
 from lib.reference import margin
 
 
@@ -28,6 +31,34 @@ def _binary_entry(**facts):
     return Entry(**{**shared, **facts})
 
 
+def _multi_class_entry(**facts):
+    """Return an entry with what the multi-class hinge losses share."""
+    shared = {
+        "twins": margin,
+        "input": "scores x, shape (C,) or (N, C)",
+        "target": "class indices y, integers, shape () or (N,)",
+        "divides_by": "the number of samples",
+        "divisor": lambda sample: len(sample[0][1]),
+        "convex": True,
+        "bound": None,
+        "robust": False,
+        "calibrated": False,
+        "sample": logits_and_labels,
+    }
+    return Entry(**{**shared, **facts})
+
+
+def _pairs_and_orders(generator, n, spread):
+    """Draw two scores for each pair, and which should be the higher."""
+    return (*(spread * generator.standard_normal((2, n))), generator.choice([-1.0, 1.0], n)), {"margin": 1.0}
+
+
+def _ordered_pairs(generator):
+    """Return pairs whose order is right by twice the margin."""
+    (_, second, order), options = _pairs_and_orders(generator, 6, 1.0)
+    return (second + 2 * order, second, order), options
+
+
 ENTRIES = (
     _binary_entry(
         name="hinge_loss",
@@ -46,7 +77,7 @@ ENTRIES = (
         title="Squared hinge loss",
         value=r"\max(0, 1 - y x)^2",
         gradient=r"-2 y \max(0, 1 - y x)",
-        minimiser="majority",
+        minimiser="flattened posterior",
         lipschitz=None,
         limits=("One wrong label far on the wrong side outweighs many right ones.",),
         torch=None,
@@ -65,5 +96,58 @@ ENTRIES = (
         difference="torch overflows to infinity, with NaN gradients, where exp(-yx) does.",
         paper="J. Friedman, T. Hastie, R. Tibshirani, Additive logistic regression (2000)",
         url="https://doi.org/10.1214/aos/1016218223",
+    ),
+    _multi_class_entry(
+        name="multi_margin_loss",
+        title="Multi-class hinge loss (Weston-Watkins)",
+        value=r"\frac1C \sum_{j \ne y} \max(0, 1 - x_y + x_j)",
+        gradient=r"\tfrac1C [1 - x_y + x_j > 0] \;(j \ne y), \quad x_y: \text{minus their sum}",
+        minimiser="majority above one half",
+        lipschitz=math.sqrt((CLASSES - 1) / CLASSES),
+        limits=(
+            "Where no class has more than half of the probability, its minimiser need not rank the likeliest first.",
+            "Divided by the number of classes, it shrinks as classes are added.",
+        ),
+        torch="multi_margin_loss",
+        difference="Next to large scores torch's margin is lost in rounding.",
+        paper="J. Weston, C. Watkins, Support vector machines for multi-class pattern recognition (1999)",
+        url="https://www.esann.org/sites/default/files/proceedings/legacy/es1999-461.pdf",
+    ),
+    _multi_class_entry(
+        name="crammer_singer_loss",
+        title="Multi-class hinge loss (Crammer-Singer)",
+        value=r"\max\bigl(0, 1 - x_y + \max_{j \ne y} x_j\bigr)",
+        gradient=r"[\ell > 0]\,\bigl([j = j^*] - [j = y]\bigr), \quad j^* \text{ the strongest rival}",
+        minimiser="majority above one half",
+        lipschitz=math.sqrt(2),
+        limits=(
+            "Where no class has more than half of the probability, equal scores for all are its minimiser.",
+            "Only one rival learns from each sample.",
+        ),
+        paper="K. Crammer, Y. Singer, Multiclass kernel-based vector machines (2001)",
+        url="https://www.jmlr.org/papers/v2/crammer01a.html",
+    ),
+    Entry(
+        name="margin_ranking_loss",
+        twins=margin,
+        title="Pairwise hinge loss",
+        value=r"\max(0, m - y (x_1 - x_2))",
+        gradient=r"-y\,[m \ge y (x_1 - x_2)] \text{ in } x_1, \text{ the opposite in } x_2",
+        input="scores x1 and x2 of two items, of one shape",
+        target="order y, +1 where the first should score higher, -1 where the second, of the shape of the scores",
+        divides_by="the number of pairs",
+        divisor=lambda sample: sample[0][0].size,
+        minimiser="the right order of each pair, by the margin m",
+        convex=True,
+        lipschitz=1.0,
+        bound=None,
+        limits=("With the default margin 0, equal scores for all items cost nothing.",),
+        torch="margin_ranking_loss",
+        difference="Next to large scores torch's margin is lost in rounding.",
+        paper="R. Herbrich, T. Graepel, K. Obermayer, Support vector learning for ordinal regression (1999)",
+        url="https://doi.org/10.1049/cp:19991091",
+        sample=_pairs_and_orders,
+        differentiable=(0, 1),
+        optimum=_ordered_pairs,
     ),
 )

@@ -94,7 +94,7 @@ def working_precision(tensor: torch.Tensor) -> torch.Tensor:
 def as_result(loss: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Return a loss in the dtype of its input; under autocast, as in torch, half precision stays in float32."""
     if dtype in (torch.float16, torch.bfloat16) and torch.is_autocast_enabled(loss.device.type):
-        return loss
+        return loss.float()
     return loss.to(dtype)
 
 

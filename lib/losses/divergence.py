@@ -135,7 +135,7 @@ def js_divergence(input: torch.Tensor, target: torch.Tensor, *, reduction: str =
     p = working_precision(input)
     q = target.to(p.dtype)
     total = p + q
-    total = total.masked_fill(total == 0, 1.0)
+    total = total.masked_fill(total < torch.finfo(p.dtype).tiny, 1.0)  # nobody's class; 1 / total would overflow
     contrast = (p - q) / total
     near = contrast.abs() < 0.5
     d = contrast.masked_fill(~near, 0.0)
@@ -148,7 +148,11 @@ def js_divergence(input: torch.Tensor, target: torch.Tensor, *, reduction: str =
 
 def _against_mean(p, total):
     """Return p * log(2 p / total), and 0 where p is 0."""
-    return p * (2 * p.masked_fill(p == 0, torch.finfo(p.dtype).tiny) / total).log()
+    never = p == 0
+    log_ratio = (2 * p.masked_fill(never, torch.finfo(p.dtype).tiny) / total).log()
+    return p * (
+        log_ratio + never
+    )  # log p + 1 is the derivative of p log p; the masked logarithm has no slope for the 1
 
 
 def gaussian_kl(mean: torch.Tensor, log_variance: torch.Tensor, *, reduction: str = "mean") -> torch.Tensor:

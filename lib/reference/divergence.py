@@ -37,7 +37,7 @@ def kl_div_grad(input, target, *, log_target=False):
 def js_divergence(input, target):
     """sum_j m/2 ((1 + d) log(1 + d) + (1 - d) log(1 - d)), m = (p + q) / 2, d = (p - q) / (p + q)."""
     p, q = np.float64(input), np.float64(target)
-    total = np.where(p + q == 0, 1.0, p + q)
+    total = np.where(p + q < np.finfo(np.float64).tiny, 1.0, p + q)
     near = abs(p - q) < total / 2
     d = np.where(near, p - q, 0.0) / total
     agreement = total / 4 * (2 * d * np.arctanh(d) + np.log1p(-d * d))
@@ -48,7 +48,7 @@ def js_divergence(input, target):
 def js_divergence_grad(input, target):
     """log(p / m) / 2 = log(1 + d) / 2; at p = 0 < q as at the smallest float."""
     p, q = np.float64(input), np.float64(target)
-    total = np.where(p + q == 0, 1.0, p + q)
+    total = np.where(p + q < np.finfo(np.float64).tiny, 1.0, p + q)
     near = abs(p - q) < total / 2
     d = np.where(near, p - q, 0.0) / total
     positive = np.where(p == 0, np.finfo(np.float64).tiny, p)

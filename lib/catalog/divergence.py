@@ -1,0 +1,153 @@
+"""The entries of the losses that say how far one distribution is from another."""
+
+import math
+
+import numpy as np
+
+from lib.catalog._entry import Entry
+from lib.reference import divergence
+
+CLASSES = 3
+PROBABILITIES = "probabilities, floats, shape (..., C)"
+
+
+def _log_softmax(logits):
+    return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+
+
+def _log_probabilities_and_probabilities(generator, n, spread):
+    """Draw log-probabilities (n, C), and probabilities from even ones to nearly certain ones."""
+    target = generator.dirichlet(np.full(CLASSES, 0.3), n)
+    return (_log_softmax(spread * generator.standard_normal((n, CLASSES))), target), {}
+
+
+def _two_probabilities(generator, n, spread):
+    """Draw two vectors of probabilities for each of n rows, the more certain the larger the spread."""
+    return tuple(np.exp(_log_softmax(spread * generator.standard_normal((n, CLASSES)))) for _ in range(2)), {}
+
+
+def _means_and_log_variances(generator, n, spread):
+    """Draw means (n, D), and logarithms of variances no larger than 30, for their exponentials must not overflow."""
+    means, log_variances = spread * generator.standard_normal((2, n, CLASSES))
+    return (means, np.clip(log_variances, -30, 30)), {}
+
+
+def _student_teacher_label(generator, n, spread):
+    """Draw the logits of a student and a teacher (n, C), and labels (n,)."""
+    student, teacher = spread * generator.standard_normal((2, n, CLASSES))
+    return (student, teacher, generator.integers(CLASSES, size=n)), {}
+
+
+def _log_of_target(generator):
+    target = generator.dirichlet(np.ones(CLASSES), 5)
+    return (np.log(target), target), {}
+
+
+def _target_itself(generator):
+    target = generator.dirichlet(np.ones(CLASSES), 5)
+    return (target.copy(), target), {}
+
+
+def _mean_zero(generator):
+    return (np.zeros((5, CLASSES)), generator.standard_normal((5, CLASSES))), {}
+
+
+def _teacher_alone(generator):
+    (_, teacher, label), _ = _student_teacher_label(generator, 5, 1.0)
+    return (teacher.copy(), teacher, label), {"weight": 1.0}
+
+
+ENTRIES = (
+    Entry(
+        name="kl_div",
+        twins=divergence,
+        title="Kullback-Leibler divergence",
+        value=r"\sum_j p_j (\ln p_j - x_j)",
+        gradient=r"-p_j",
+        input="log-probabilities x, any shape",
+        target="probabilities p (their logarithms with log_target), floats of the shape of the input",
+        divides_by="the number of elements, not of samples; reduction='batchmean' divides by the latter",
+        divisor=lambda sample: sample[0][0].size,
+        minimiser="the target's distribution",
+        convex=True,
+        lipschitz=1.0,
+        bound=None,
+        limits=(
+            "An input that gives a class no probability costs infinity as soon as the class occurs.",
+            "'mean' is not the divergence per sample: it divides by the number of classes too.",
+            "Where the two agree, the difference of their logarithms has few digits left.",
+        ),
+        torch="kl_div",
+        difference="torch gives NaN where the target's probability is 0 and the input minus infinity.",
+        paper="S. Kullback, R. A. Leibler, On information and sufficiency (1951)",
+        url="https://doi.org/10.1214/aoms/1177729694",
+        sample=_log_probabilities_and_probabilities,
+        optimum=_log_of_target,
+    ),
+    Entry(
+        name="js_divergence",
+        twins=divergence,
+        title="Jensen-Shannon divergence",
+        value=r"\tfrac12 \sum_j \Bigl(p_j \ln\frac{p_j}{m_j} + q_j \ln\frac{q_j}{m_j}\Bigr), "
+        r"\quad m = \tfrac12 (p + q)",
+        gradient=r"\tfrac12 \ln\frac{p_j}{m_j}",
+        input=PROBABILITIES,
+        target="probabilities of the shape of the input",
+        divides_by="the number of pairs of vectors",
+        divisor=lambda sample: len(sample[0][0]),
+        minimiser="the target's distribution",
+        convex=True,
+        lipschitz=None,
+        bound=math.log(2),
+        limits=("Where the two have nothing in common it is flat: log 2 however far apart they are.",),
+        paper="J. Lin, Divergence measures based on the Shannon entropy (1991)",
+        url="https://doi.org/10.1109/18.61115",
+        sample=_two_probabilities,
+        optimum=_target_itself,
+    ),
+    Entry(
+        name="gaussian_kl",
+        twins=divergence,
+        title="Divergence of a Gaussian from the standard normal",
+        value=r"\tfrac12 \sum_j \bigl(\mu_j^2 + e^{v_j} - 1 - v_j\bigr)",
+        gradient=r"\mu_j \text{ in the mean}, \quad \tfrac12 (e^{v_j} - 1) \text{ in the log-variance}",
+        input="means, shape (..., D)",
+        target="log-variances v, floats of the shape of the means",
+        divides_by="the number of vectors, not of their dimensions",
+        divisor=lambda sample: len(sample[0][0]),
+        minimiser="mean 0 (and log-variance 0)",
+        convex=True,
+        lipschitz=None,
+        bound=None,
+        limits=("In a variational autoencoder it can win altogether: the latent vector then says nothing.",),
+        paper="D. P. Kingma, M. Welling, Auto-encoding variational Bayes (2014)",
+        url="https://arxiv.org/abs/1312.6114",
+        sample=_means_and_log_variances,
+        optimum=_mean_zero,
+        differentiable=(0, 1),
+    ),
+    Entry(
+        name="distillation_loss",
+        twins=divergence,
+        title="Distillation loss",
+        value=r"w\,T^2\,\mathrm{KL}\bigl(\operatorname{softmax}(t / T) \,\|\, \operatorname{softmax}(z / T)\bigr) "
+        r"- (1 - w) \ln \operatorname{softmax}(z)_y",
+        gradient=r"w\,T (q_j - p_j) + (1 - w) \bigl(\operatorname{softmax}(z)_j - [j = y]\bigr)",
+        input="logits z of the student, shape (C,), (N, C) or (N, C, d1, ..., dK)",
+        target="logits t of the teacher, of the shape of the input; then class indices or class probabilities y",
+        divides_by="the number of targets that count",
+        divisor=lambda sample: len(sample[0][2]),
+        minimiser="between the teacher's probabilities, for w = 1, and the label, for w = 0",
+        convex=True,
+        lipschitz=(0.9 * 4.0 + 0.1) * math.sqrt(2),
+        bound=None,
+        limits=(
+            "A teacher that is sure and wrong teaches its errors.",
+            "The temperature and the share w have to be tuned.",
+        ),
+        paper="G. Hinton, O. Vinyals, J. Dean, Distilling the knowledge in a neural network (2015)",
+        url="https://arxiv.org/abs/1503.02531",
+        sample=_student_teacher_label,
+        optimum=_teacher_alone,
+    ),
+)

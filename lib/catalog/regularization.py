@@ -1,0 +1,69 @@
+"""The entries of the penalties on the size of parameters."""
+
+import numpy as np
+
+from lib.catalog._entry import Entry
+from lib.reference import regularization
+
+
+def _weights(generator, n, spread):
+    """Draw n normal weights."""
+    return (spread * generator.standard_normal(n),), {}
+
+
+def _penalty_entry(**facts):
+    """Return an entry with what the penalties share."""
+    shared = {
+        "twins": regularization,
+        "input": "parameters w: a module, or (name, tensor) pairs",
+        "target": "none",
+        "divides_by": "nothing: it is a sum, and has no reductions",
+        "divisor": None,
+        "minimiser": "all parameters 0",
+        "convex": True,
+        "bound": None,
+        "sample": _weights,
+        "optimum": lambda generator: ((np.zeros(7),), {}),
+        "arguments": lambda weights: ([("weight", weights)],),
+    }
+    return Entry(**{**shared, **facts})
+
+
+ENTRIES = (
+    _penalty_entry(
+        name="l1_penalty",
+        title="L1 penalty (lasso)",
+        value=r"\sum_i |w_i|",
+        gradient=r"\operatorname{sign}(w_i)",
+        lipschitz=1.0,
+        limits=(
+            "Of several features that say the same it keeps one, and which one is chance.",
+            "Plain gradient steps make weights small, not exactly 0: that takes a proximal step.",
+        ),
+        paper="R. Tibshirani, Regression shrinkage and selection via the lasso (1996)",
+        url="https://doi.org/10.1111/j.2517-6161.1996.tb02080.x",
+    ),
+    _penalty_entry(
+        name="l2_penalty",
+        title="L2 penalty (ridge)",
+        value=r"\sum_i w_i^2",
+        gradient=r"2 w_i",
+        lipschitz=None,
+        limits=(
+            "No weight becomes exactly 0.",
+            "Under Adam it is not the same as weight decay.",
+        ),
+        paper="A. E. Hoerl, R. W. Kennard, Ridge regression (1970)",
+        url="https://doi.org/10.1080/00401706.1970.10488634",
+    ),
+    _penalty_entry(
+        name="elastic_net_penalty",
+        title="Elastic net penalty",
+        value=r"\sum_i \bigl(\rho\,|w_i| + (1 - \rho)\,w_i^2\bigr)",
+        gradient=r"\rho \operatorname{sign}(w_i) + 2 (1 - \rho)\,w_i",
+        lipschitz=None,
+        limits=("Two numbers have to be tuned, its strength and the share of L1.",),
+        paper="H. Zou, T. Hastie, Regularization and variable selection via the elastic net (2005)",
+        url="https://doi.org/10.1111/j.1467-9868.2005.00503.x",
+    ),
+)
