@@ -8,7 +8,7 @@ from lib.losses._common import (
     check_class_indices,
     check_floating,
     check_reduction,
-    softplus,
+    rounded_off,
     working_precision,
 )
 
@@ -63,7 +63,8 @@ def cross_entropy(
     """
     _check_arguments(input, target, weight, ignore_index, reduction, label_smoothing)
     class_dim = 0 if input.dim() == 1 else 1
-    logits = working_precision(input)
+    dtype = torch.promote_types(input.dtype, target.dtype) if target.is_floating_point() else input.dtype
+    logits = working_precision(input.to(dtype))
     weight = None if weight is None else weight.to(logits.dtype)
     if target.is_floating_point():
         target = (1 - label_smoothing) * target.to(logits.dtype) + label_smoothing / input.shape[class_dim]
@@ -75,7 +76,7 @@ def cross_entropy(
         loss = loss.sum() / total_weight
     elif reduction == "sum":
         loss = loss.sum()
-    return as_result(loss, input.dtype)
+    return as_result(loss, dtype)
 
 
 def _surprise(logits, target, weight, ignore_index, label_smoothing, class_dim):
@@ -101,23 +102,120 @@ def _surprise(logits, target, weight, ignore_index, label_smoothing, class_dim):
 
 
 def _log_loss(logits, index, class_dim):
-    """Return log(1 + the sum over the rivals of exp(rival - truth))."""
-    lowest = torch.finfo(logits.dtype).min  # in place of -inf, whose differences have no gradient
-    truth = logits.gather(class_dim, index)
-    rivals = (logits - truth.clamp(min=lowest)).clamp(min=lowest).scatter(class_dim, index, -torch.inf)
-    loss = softplus(rivals.logsumexp(class_dim))
-    return loss.masked_fill(truth.squeeze(class_dim) == -torch.inf, torch.inf)
+    """Return log(1 + the sum over the rivals of exp(rival - truth)) for the class indices, given with a class dim."""
+    return _LogLoss.apply(logits, index, class_dim)[0].squeeze(class_dim)
 
 
 def _expected_surprise(logits, target, weight, class_dim):
     """Return the sum over the classes of target times weight times the negative log-probability."""
-    shifted = logits - logits.detach().amax(class_dim, keepdim=True)
-    surprise = shifted.exp().sum(class_dim, keepdim=True).log() - shifted
-    # A class that is ruled out (logit -inf) and never occurs (target 0) costs nothing, not 0 * inf.
-    surprise = torch.where((target == 0) & surprise.isinf(), 0.0, surprise)
     if weight is not None:
-        surprise = surprise * weight.reshape([-1] + [1] * (logits.dim() - class_dim - 1))
-    return (target * surprise).sum(class_dim)
+        target = target * weight.reshape([-1] + [1] * (logits.dim() - class_dim - 1))
+    return _ExpectedSurprise.apply(logits, target, class_dim)[0].squeeze(class_dim)
+
+
+class _LogLoss(torch.autograd.Function):
+    """-log softmax of the true class. Its gradient there is minus the share of the rivals, from which nothing cancels.
+
+    Beside the loss it returns what its backward pass needs.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits, index, class_dim):
+        odds, truth, deficit = _LogLoss.terms(logits, index, class_dim)
+        rivals = odds.sum(class_dim, keepdim=True)
+        loss = torch.where(deficit == 0, rivals.log1p(), (rivals + truth).log() - deficit)
+        return loss.masked_fill(deficit == -torch.inf, torch.inf), odds, truth, rivals
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        logits, index, ctx.class_dim = inputs
+        ctx.save_for_backward(logits, index, *output[1:])
+        ctx.mark_non_differentiable(*output[1:])
+
+    @staticmethod
+    def backward(ctx, gradient, *_):
+        logits, index, odds, truth, rivals = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is to be derived once more
+            odds, truth, _ = _LogLoss.terms(logits, index, ctx.class_dim)
+            rivals = odds.sum(ctx.class_dim, keepdim=True)
+        share = gradient / (rivals + truth).clamp(min=torch.finfo(odds.dtype).tiny)
+        return (odds * share).scatter(ctx.class_dim, index, -rivals * share), None, None
+
+    @staticmethod
+    def terms(logits, index, class_dim):
+        """Return exp(logit - largest), 0 for the truth, the same of the truth, and its logit minus the largest."""
+        odds, shifted = _odds(logits, class_dim)
+        truth, deficit = odds.gather(class_dim, index), shifted.gather(class_dim, index)
+        return odds.scatter(class_dim, index, 0.0), truth, deficit
+
+
+class _ExpectedSurprise(torch.autograd.Function):
+    """Sum over the classes of target times -log softmax: deficit plus log(1 + the odds of all but the largest).
+
+    No term is negative, and in the gradient of the largest logit 1 does not cancel. Beside the loss it returns what its
+    backward pass needs.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits, target, class_dim):
+        odds, shifted, top = _ExpectedSurprise.terms(logits, class_dim)
+        others = odds.scatter(class_dim, top, 0.0).sum(class_dim, keepdim=True)
+        if any_true(shifted.amin(class_dim) == -torch.inf, unknown=True):
+            # A class that is ruled out (logit -inf) and never occurs (target 0) costs nothing, not 0 * inf.
+            shifted = shifted.masked_fill((target == 0) & (shifted == -torch.inf), 0.0)
+        total = target.sum(class_dim, keepdim=True)
+        loss = total * others.log1p() - (target * shifted).sum(class_dim, keepdim=True)
+        return loss, odds, others, top
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        logits, target, ctx.class_dim = inputs
+        ctx.save_for_backward(logits, target, *output[1:])
+        ctx.mark_non_differentiable(*output[1:])
+
+    @staticmethod
+    def backward(ctx, gradient, *_):
+        logits, target, odds, others, top = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is to be derived once more
+            odds, _, _ = _ExpectedSurprise.terms(logits, ctx.class_dim)
+            others = odds.scatter(ctx.class_dim, top, 0.0).sum(ctx.class_dim, keepdim=True)
+        in_logits = in_target = None
+        if ctx.needs_input_grad[0]:
+            in_logits = _ExpectedSurprise.in_logits(target, odds, others, top, ctx.class_dim) * gradient
+        if ctx.needs_input_grad[1]:
+            in_target = gradient * (others.log1p() - (logits - logits.gather(ctx.class_dim, top)))
+        return in_logits, in_target, None
+
+    @staticmethod
+    def in_logits(target, odds, others, top, class_dim):
+        """Return total * softmax - target; for the largest logit total - target, less the share of the others."""
+        total = target.sum(class_dim, keepdim=True)
+        largest = odds.gather(class_dim, top)
+        share = total / (largest + others)
+        at_top = (total - target.gather(class_dim, top)) - share * others
+        return (odds * share - target).scatter(class_dim, top, at_top)
+
+    @staticmethod
+    def terms(logits, class_dim):
+        """Return exp(logit - largest), logit - largest, and which is the largest."""
+        odds, shifted = _odds(logits, class_dim)
+        return odds, shifted, odds.detach().argmax(class_dim, keepdim=True)
+
+
+def _odds(logits, class_dim):
+    """Return exp(logit - largest) to full relative precision, and logit - largest."""
+    lowest = torch.finfo(logits.dtype).min  # in place of -inf where all classes are ruled out: -inf + inf is NaN
+    largest = logits.detach().amax(class_dim, keepdim=True).clamp(min=lowest)
+    shifted = logits - largest
+    odds = shifted.exp()
+    if logits.dtype == torch.float32 and logits.numel() and any_true(shifted.detach().amin() < -16, unknown=True):
+        # Rounding the difference of two logits changes its exponential by a factor that counts from here on.
+        odds = odds * (1 + rounded_off(shifted.detach(), logits.detach(), largest))
+    return odds, shifted
 
 
 def _check_arguments(input, target, weight, ignore_index, reduction, label_smoothing):

@@ -78,6 +78,63 @@ def test_cross_entropy_and_its_gradient_are_right_at_every_scale(dtype, toleranc
             assert abs(ours.item() - truth) <= tolerance * abs(truth) + smallest
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.float64, 1e-12)])
+@pytest.mark.parametrize("kind", ["index", "one-hot", "probabilities"])
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1.0, 10.0, 40.0])
+def test_cross_entropy_is_right_for_logits_whose_differences_are_rounded(kind, dtype, tolerance, scale):
+    logits = scale * torch.randn(40, 4, generator=torch.Generator().manual_seed(3), dtype=dtype)
+    index = torch.arange(40) % 4
+    target = torch.eye(4, dtype=dtype)[index]
+    target = 0.75 * target + 0.0625 if kind == "probabilities" else target
+    options = {"reduction": "none"}
+    value, gradient = value_and_gradient(losses.cross_entropy, logits, index if kind == "index" else target, **options)
+    with mpmath.workdps(50):
+        for row in range(40):
+            z, t = ([mpmath.mpf(v) for v in tensor[row].tolist()] for tensor in (logits, target))
+            total = mpmath.fsum(mpmath.exp(v) for v in z)
+            surprise = [mpmath.log1p(mpmath.fsum(mpmath.exp(v - z[j]) for v in z[:j] + z[j + 1 :])) for j in range(4)]
+            truth = mpmath.fsum(t[j] * surprise[j] for j in range(4))
+            assert abs(value[row].item() - truth) <= tolerance * truth + torch.finfo(dtype).tiny
+            for j in range(4):
+                slope, terms = mpmath.exp(z[j]) / total - t[j], 0
+                if kind == "probabilities":  # the difference is the definition's own: its terms are the measure
+                    terms = mpmath.exp(z[j]) / total + t[j]
+                error = abs(gradient[row, j].item() - slope)
+                assert error <= tolerance * max(abs(slope), terms) + torch.finfo(dtype).tiny
+
+
+def test_the_rounding_of_a_large_difference_of_logits_does_not_reach_the_loss():
+    logits = 20 * torch.randn(50_000, 4, generator=torch.Generator().manual_seed(0))
+    target = logits.argmax(1)  # all right, many of them by far
+    exact = losses.cross_entropy(logits.double(), target, reduction="none")
+    naive = (logits - logits.amax(1, keepdim=True)).exp().scatter(1, target[:, None], 0.0).sum(1).log1p()
+    usual = exact > 1e-37
+
+    def worst_error(loss):
+        return ((loss.double() - exact) / exact)[usual].abs().max().item()
+
+    assert worst_error(losses.cross_entropy(logits, target, reduction="none")) < 5e-7
+    assert worst_error(naive) > 2e-6
+
+
+@pytest.mark.parametrize("input_dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("target_dtype", [torch.float16, torch.float32, torch.float64])
+def test_with_probabilities_the_loss_has_the_dtype_to_which_both_promote_as_in_torch(input_dtype, target_dtype):
+    logits, target = torch.zeros(2, 3, dtype=input_dtype), torch.eye(3, dtype=target_dtype)[:2]
+    assert losses.cross_entropy(logits, target).dtype == F.cross_entropy(logits, target).dtype
+
+
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["unweighted", "weighted"])
+def test_the_gradient_in_the_probabilities_equals_torchs(weight):
+    logits, target = SHAPES["(N, C, d)"], class_probabilities(SHAPES["(N, C, d)"]).requires_grad_()
+    options = {"weight": weight, "label_smoothing": 0.1}
+    (ours,) = grad(losses.cross_entropy(logits, target, **options), target)
+    (torchs,) = grad(F.cross_entropy(logits, target, **options), target)
+    torch.testing.assert_close(ours, torchs, rtol=1e-12, atol=1e-14)
+    assert gradcheck(lambda t: losses.cross_entropy(logits, t, **options), target)
+    assert torch.autograd.gradgradcheck(lambda t: losses.cross_entropy(logits, t, **options), target)
+
+
 def test_cross_entropy_keeps_the_small_loss_of_a_confident_right_answer_where_torch_rounds_it_to_zero():
     logits, target = torch.tensor([[30.0, 0.0, 0.0]]), torch.tensor([0])
     assert F.cross_entropy(logits, target).item() == 0
@@ -141,6 +198,13 @@ INF = torch.inf
 )
 def test_cross_entropy_and_gradient_equal_torch_where_classes_are_ruled_out(logits, target):
     logits, target = torch.tensor([logits], dtype=torch.float32), torch.tensor([target])
+    ours = value_and_gradient(losses.cross_entropy, logits, target)
+    torch.testing.assert_close(ours, value_and_gradient(F.cross_entropy, logits, target))
+
+
+@pytest.mark.parametrize("logits", [[0, -INF, 1], [0, -INF, -INF]])
+def test_the_gradient_of_a_true_class_that_is_ruled_out_equals_torchs(logits):
+    logits, target = torch.tensor([logits], dtype=torch.float32), torch.tensor([1])
     ours = value_and_gradient(losses.cross_entropy, logits, target)
     torch.testing.assert_close(ours, value_and_gradient(F.cross_entropy, logits, target))
 

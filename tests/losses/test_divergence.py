@@ -110,7 +110,6 @@ def test_loss_can_be_mapped_over_samples(loss, inputs):
     torch.testing.assert_close(mapped, tuple(torch.stack(rows) for rows in zip(*one_by_one, strict=True)))
 
 
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own, while tracing
 @EVERY_LOSS
 def test_loss_compiles_to_one_graph(loss, inputs):
     compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)

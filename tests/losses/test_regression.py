@@ -598,7 +598,6 @@ def test_the_loss_can_be_mapped_over_samples(name, options):
 
 
 # torch's own compiler instantiates the autograd functions that it warns against instantiating.
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @every_loss
 def test_the_loss_compiles_to_one_graph(name, options):
     torch.compiler.reset()
