@@ -103,6 +103,19 @@ def test_the_loss_equals_its_numpy_twin_in_value_and_gradient(entry, spread):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14 * np.abs(theirs).max(initial=1e-280))
 
 
+@each_entry
+def test_the_numpy_twin_computes_in_float64_whatever_it_is_given(entry):
+    arguments, options = draw(entry, 5)
+    single = [x.astype(np.float32) if x.dtype == np.float64 else x.astype(np.int32) for x in map(np.asarray, arguments)]
+    double = [x.astype(np.float64) if x.dtype == np.float32 else x.astype(np.int64) for x in single]
+    for twin in (entry.reference, entry.reference_gradient):
+        found, exact = twin(*single, **options), twin(*double, **options)
+        found, exact = (value if isinstance(value, tuple) else (value,) for value in (found, exact))
+        for ours, theirs in zip(found, exact, strict=True):
+            assert np.asarray(ours).dtype == np.float64
+            np.testing.assert_array_equal(ours, theirs)
+
+
 @with_torch_twin
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
 def test_the_loss_equals_torchs(entry, reduction):
