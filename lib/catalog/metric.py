@@ -1,0 +1,246 @@
+"""The entries of the losses on embeddings."""
+
+import math
+
+import numpy as np
+
+from lib.catalog._entry import Entry
+from lib.reference import metric
+
+EAST_AND_WEST = np.array([[1.0, 0.0], [-1.0, 0.0]])
+
+
+def _labelled_pairs(generator, n, spread):
+    """Draw pairs of embeddings (n, 2) and labels, -1 or +1."""
+    return (*(spread * generator.standard_normal((2, n, 2))), generator.choice([-1.0, 1.0], n)), {}
+
+
+def _settled_pairs(generator):
+    """Return similar pairs in one place, and dissimilar ones twice the margin apart."""
+    (_, second, label), options = _labelled_pairs(generator, 6, 1.0)
+    return (second + np.where(label == 1, 0.0, 2.0)[:, None], second, label), options
+
+
+def _settled_directions(generator):
+    """Return similar pairs of one direction, and dissimilar ones of opposite directions."""
+    (_, second, label), options = _labelled_pairs(generator, 6, 10.0)
+    return (100 * label[:, None] * second, second, label), options
+
+
+def _triplets(generator, n, spread):
+    """Draw anchors, positives and negatives (n, 2)."""
+    return tuple(spread * generator.standard_normal((3, n, 2))), {}
+
+
+def _settled_triplets(generator):
+    """Return anchors at their positives, the negatives far away."""
+    (_, positive, _), options = _triplets(generator, 6, 1.0)
+    return (positive, positive, positive + 3.0), options
+
+
+def _two_views(opposed):
+    """Return a function that draws two views (n + 1, 2), of two pairs now and then the views that cost the most."""
+
+    def sample(generator, n, spread):
+        views = spread * generator.standard_normal((2, n + 1, 2))
+        if n == 1 and generator.random() < 0.2:
+            views = spread * opposed
+        return tuple(views), {}
+
+    return sample
+
+
+_opposed_views = _two_views(np.array([np.tile(EAST_AND_WEST[0], (2, 1)), np.tile(EAST_AND_WEST[1], (2, 1))]))
+_swapped_views = _two_views(np.array([EAST_AND_WEST, EAST_AND_WEST[::-1]]))
+
+
+def _settled_views(generator):
+    """Return two things on opposite sides, the views of each on the same one."""
+    lengths = generator.uniform(0.5, 2.0, (2, 2, 1))
+    return tuple(lengths * EAST_AND_WEST), {}
+
+
+def _classes(generator, n, spread):
+    """Draw n + 1 classes of two embeddings each; where n is above 1, the last has but one."""
+    (first, second), options = _opposed_views(generator, n, spread)
+    rows = 2 * (n + 1) - (n > 1)
+    classes = np.tile(np.arange(n + 1), 2)[:rows]
+    return (np.concatenate([first, second])[:rows], classes), options
+
+
+def _settled_classes(generator):
+    """Return two classes on opposite sides."""
+    return (np.concatenate(_settled_views(generator)[0]), np.array([0, 1, 0, 1])), {}
+
+
+def _anchors_with_a_positive(sample):
+    """Count the embeddings whose class has another one."""
+    _, first, count = np.unique(sample[0][1], return_inverse=True, return_counts=True)
+    return (count[first] > 1).sum()
+
+
+def _entry(**facts):
+    """Return an entry with what the losses on embeddings share."""
+    shared = {
+        "twins": metric,
+        "divides_by": "the number of pairs",
+        "divisor": lambda sample: len(sample[0][0]),
+        "convex": False,
+        "lipschitz": None,
+        "bound": None,
+        "differentiable": (0, 1),
+    }
+    return Entry(**{**shared, **facts})
+
+
+ENTRIES = (
+    _entry(
+        name="contrastive_loss",
+        title="Contrastive loss",
+        value=r"\tfrac12 D^2 \text{ if similar},\quad \tfrac12 \max(0, m - D)^2 \text{ if not},"
+        r"\qquad D = \lVert x_1 - x_2 \rVert",
+        gradient=r"x_1 - x_2 \text{ if similar},\quad -\max(0, m - D)\,(x_1 - x_2) / D \text{ if not}",
+        input="embeddings x1, shape (N, D) or (D,)",
+        target="embeddings x2 of the same shape, and for each pair +1 (similar) or -1, shape (N,) or ()",
+        minimiser="similar pairs in one place, dissimilar ones a margin apart",
+        limits=(
+            "A dissimilar pair in one place has no direction in which to part and gets no gradient.",
+            "Similar pairs are pulled together until nothing of their differences is left.",
+        ),
+        paper="R. Hadsell, S. Chopra, Y. LeCun, Dimensionality reduction by learning an invariant mapping (2006)",
+        url="https://doi.org/10.1109/CVPR.2006.100",
+        sample=_labelled_pairs,
+        optimum=_settled_pairs,
+    ),
+    _entry(
+        name="triplet_margin_loss",
+        title="Triplet loss",
+        value=r"\max\bigl(0,\; m + d(a, p) - d(a, n)\bigr), \qquad d(x, y) = \lVert x - y + \epsilon \rVert_p",
+        gradient=r"[\ell > 0]\,\Bigl(\frac{a - p}{d(a, p)} - \frac{a - n}{d(a, n)}\Bigr) \quad (p = 2)",
+        input="embeddings a of the anchors, shape (N, D) or (..., D)",
+        target="embeddings of their positives and of their negatives, both of the same shape",
+        divides_by="the number of triplets",
+        minimiser="every anchor nearer to its positive than to its negative by the margin",
+        lipschitz=2.0,
+        limits=(
+            "Most random triplets soon cost nothing: it needs hard negatives to go on learning.",
+            "With the hardest negatives from the start all embeddings may collapse to one point.",
+        ),
+        torch="triplet_margin_loss",
+        difference="torch broadcasts, takes p = 0 and negative p, and overflows from distances of 1e19 in float32",
+        paper="V. Balntas, E. Riba, D. Ponsa, K. Mikolajczyk, Learning local feature descriptors with triplets and "
+        "shallow convolutional neural networks (2016)",
+        url="https://doi.org/10.5244/C.30.119",
+        sample=_triplets,
+        optimum=_settled_triplets,
+        differentiable=(0, 1, 2),
+    ),
+    _entry(
+        name="cosine_embedding_loss",
+        title="Cosine embedding loss",
+        value=r"1 - \cos(u, v) \text{ if similar},\quad \max(0, \cos(u, v) - m) \text{ if not}",
+        gradient=r"\mp\frac{1}{|u|}\Bigl(\frac{v}{|v|} - \cos(u, v)\,\frac{u}{|u|}\Bigr)",
+        input="embeddings u, shape (N, D) or (D,)",
+        target="embeddings v of the same shape, and for each pair +1 (similar) or -1, shape (N,) or ()",
+        minimiser="similar pairs of one direction, dissimilar ones at right angles or beyond",
+        bound=2.0,
+        limits=(
+            "The gradient of a similar pair vanishes where the two point in opposite directions, the worst case.",
+            "The shorter an embedding, the larger its gradient.",
+        ),
+        torch="cosine_embedding_loss",
+        difference="torch takes 1 - cos as it stands and loses the digits of nearly parallel vectors; it broadcasts",
+        paper='J. Bromley et al., Signature verification using a "Siamese" time delay neural network (1993)',
+        url="https://doi.org/10.1142/S0218001493000339",
+        sample=_labelled_pairs,
+        optimum=_settled_directions,
+    ),
+    _entry(
+        name="nt_xent_loss",
+        title="NT-Xent",
+        value=r"-\log\frac{e^{z_i \cdot z_p / \tau}}{\sum_{j \ne i} e^{z_i \cdot z_j / \tau}}"
+        r"\quad \text{of unit vectors } z",
+        gradient=r"\frac1\tau\sum_{j \ne k} (P_{kj} + P_{jk} - 2\,[j = p(k)])\,z_j \quad \text{in } z_k",
+        input="embeddings of one view, shape (N, D)",
+        target="embeddings of the other view, shape (N, D)",
+        divides_by="the number of anchors, 2N",
+        divisor=lambda sample: 2 * len(sample[0][0]),
+        minimiser="both views of a thing in one direction, the others as far away as there is room",
+        bound=4 * math.log(2 + math.exp(2 / 0.5)),
+        limits=(
+            "Things that are alike by chance are pushed apart as well.",
+            "A small batch has few rivals and teaches little.",
+            "The bound is that of the four anchors of a batch of two.",
+        ),
+        paper="T. Chen, S. Kornblith, M. Norouzi, G. Hinton, A simple framework for contrastive learning of visual "
+        "representations (2020)",
+        url="https://arxiv.org/abs/2002.05709",
+        sample=_opposed_views,
+        optimum=_settled_views,
+    ),
+    _entry(
+        name="info_nce_loss",
+        title="InfoNCE",
+        value=r"-\log\frac{e^{q \cdot k / \tau}}{e^{q \cdot k / \tau} + \sum_j e^{q \cdot n_j / \tau}}"
+        r"\quad \text{of unit vectors}",
+        gradient=r"\frac1\tau \sum_j P_j\,(n_j - k) \quad \text{in } q",
+        input="embeddings q of the queries, shape (N, D)",
+        target="embeddings k of their positives, shape (N, D); negatives (M, D), (N, M, D) or those of the others",
+        divides_by="the number of queries",
+        minimiser="each query in the direction of its positive and away from the negatives",
+        bound=2 * math.log1p(math.exp(2 / 0.07)),
+        limits=(
+            "As a bound of mutual information it never exceeds the logarithm of the number of candidates.",
+            "A negative that happens to belong with the query is pushed away all the same.",
+            "The bound is that of the two queries of a batch of two.",
+        ),
+        paper="A. van den Oord, Y. Li, O. Vinyals, Representation learning with contrastive predictive coding (2018)",
+        url="https://arxiv.org/abs/1807.03748",
+        sample=_swapped_views,
+        optimum=_settled_views,
+    ),
+    _entry(
+        name="clip_loss",
+        title="CLIP loss",
+        value=r"-\tfrac12\log\frac{e^{u_i \cdot v_i / \tau}}{\sum_j e^{u_i \cdot v_j / \tau}}"
+        r"- \tfrac12\log\frac{e^{u_i \cdot v_i / \tau}}{\sum_j e^{u_j \cdot v_i / \tau}}",
+        gradient=r"\frac1\tau\sum_j \Bigl(\frac{P_{ij} + Q_{ij}}2 - [j = i]\Bigr)\,v_j \quad \text{in } u_i",
+        input="embeddings u of images, say, shape (N, D)",
+        target="embeddings v of their texts, shape (N, D)",
+        minimiser="image and text of a pair in one direction, the other pairs as far away as there is room",
+        bound=2 * math.log1p(math.exp(2 / 0.07)),
+        limits=(
+            "Two texts that fit one image are rivals all the same.",
+            "A learned temperature may run away to 0 and has to be held above a floor.",
+            "The bound is that of the two pairs of a batch of two.",
+        ),
+        paper="A. Radford et al., Learning transferable visual models from natural language supervision (2021)",
+        url="https://arxiv.org/abs/2103.00020",
+        sample=_swapped_views,
+        optimum=_settled_views,
+    ),
+    _entry(
+        name="supervised_contrastive_loss",
+        title="Supervised contrastive loss",
+        value=r"-\frac{1}{|P(i)|}\sum_{p \in P(i)} \log\frac{e^{z_i \cdot z_p / \tau}}"
+        r"{\sum_{j \ne i} e^{z_i \cdot z_j / \tau}} \quad \text{of unit vectors } z",
+        gradient=r"\frac1\tau\sum_{j \ne k} (G_{kj} + G_{jk})\,z_j \quad \text{in } z_k,"
+        r"\qquad G_{ij} = P_{ij} - \frac{[j \in P(i)]}{|P(i)|}",
+        input="embeddings, shape (N, D)",
+        target="classes, integers, shape (N,)",
+        divides_by="the number of anchors whose class has another embedding in the batch",
+        divisor=_anchors_with_a_positive,
+        minimiser="each class in one direction, the classes as far apart as there is room",
+        bound=4 * math.log(2 + math.exp(2 / 0.1)),
+        limits=(
+            "A class with a single embedding in the batch is a rival only.",
+            "Its least value grows with the size of the classes: the logarithm of the number of positives.",
+            "The bound is that of the four anchors of a batch of two classes.",
+        ),
+        paper="P. Khosla et al., Supervised contrastive learning (2020)",
+        url="https://arxiv.org/abs/2004.11362",
+        sample=_classes,
+        optimum=_settled_classes,
+        differentiable=(0,),
+    ),
+)

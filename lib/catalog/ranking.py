@@ -1,0 +1,119 @@
+"""The entries of the losses that learn an order."""
+
+import math
+
+from lib.catalog._entry import Entry
+from lib.reference import ranking
+
+ITEMS = 3
+FAR = 60.0  # a lead whose cost is nothing next to any other
+
+
+def _one_against_one(generator, n, spread):
+    """Draw the scores of n chosen items, and of one other beside each."""
+    return tuple(spread * generator.standard_normal((2, n))), {}
+
+
+def _one_against_a_sample(generator, n, spread):
+    """Draw the scores of n true items, and of sampled ones (n, K)."""
+    return (spread * generator.standard_normal(n), spread * generator.standard_normal((n, ITEMS))), {}
+
+
+def _scores_and_grades(generator, n, spread):
+    """Draw scores and grades of n lists, (n, L)."""
+    return tuple(spread * generator.standard_normal((2, n, ITEMS))), {}
+
+
+def _far_above_the_other(generator):
+    (_, other), _ = _one_against_one(generator, 5, 1.0)
+    return (other + FAR, other), {}
+
+
+def _far_above_the_sample(generator):
+    (_, samples), _ = _one_against_a_sample(generator, 5, 1.0)
+    return (samples.max(1) + FAR, samples), {}
+
+
+def _scores_equal_to_the_grades(generator):
+    (_, grades), _ = _scores_and_grades(generator, 5, 1.0)
+    return (grades.copy(), grades), {}
+
+
+ENTRIES = (
+    Entry(
+        name="bpr_loss",
+        twins=ranking,
+        title="Bayesian personalised ranking",
+        value=r"\ln(1 + e^{x_j - x_i})",
+        gradient=r"-\sigma(x_j - x_i)",
+        input="scores x_i of the chosen items, shape (N,)",
+        target="scores x_j of items that were not chosen, floats, shape (N,) or (N, K)",
+        divides_by="the number of pairs",
+        divisor=lambda sample: sample[0][1].size,
+        minimiser="the chosen item far above the other",
+        convex=True,
+        lipschitz=1.0,
+        bound=None,
+        limits=(
+            "An item that nobody has seen counts as not chosen.",
+            "No lead is ever enough: without a penalty on the scores' parameters they grow without end.",
+        ),
+        paper="S. Rendle, C. Freudenthaler, Z. Gantner, L. Schmidt-Thieme, BPR: Bayesian personalized ranking from "
+        "implicit feedback (2009)",
+        url="https://arxiv.org/abs/1205.2618",
+        sample=_one_against_one,
+        optimum=_far_above_the_other,
+        differentiable=(0, 1),
+    ),
+    Entry(
+        name="sampled_softmax_loss",
+        twins=ranking,
+        title="Sampled softmax",
+        value=r"\ln\Bigl(1 + \sum_j e^{s_j}\Bigr), \quad s_j = (t_j - \ln q_j) - (x - \ln q_x)",
+        gradient=r"-\frac{\sum_j e^{s_j}}{1 + \sum_j e^{s_j}}",
+        input="scores x of the true items, logits, shape (N,)",
+        target="scores t of the sampled items, logits, floats, shape (N, K)",
+        divides_by="the number of rows",
+        divisor=lambda sample: len(sample[0][0]),
+        minimiser="the true item far above the sample",
+        convex=True,
+        lipschitz=1.0,
+        bound=None,
+        limits=(
+            "On average it is smaller than the cross-entropy over all items; the gap closes as the sample grows.",
+            "Without the correction it learns how popular an item is with the sampler too.",
+            "The true item in its own sample works against itself unless it is marked as an accidental hit.",
+        ),
+        paper="Y. Bengio, J.-S. Senecal, Adaptive importance sampling to accelerate training of a neural probabilistic "
+        "language model (2008)",
+        url="https://doi.org/10.1109/TNN.2007.912312",
+        sample=_one_against_a_sample,
+        optimum=_far_above_the_sample,
+        differentiable=(0, 1),
+    ),
+    Entry(
+        name="listwise_softmax_loss",
+        twins=ranking,
+        title="Listwise softmax (ListNet)",
+        value=r"-\sum_j p_j \ln \operatorname{softmax}(s)_j, \quad p = \operatorname{softmax}(r)",
+        gradient=r"\operatorname{softmax}(s)_j - p_j",
+        input="scores s, logits, shape (..., L)",
+        target="relevance grades r (amounts, where not softmax_target), numbers of the shape of the input",
+        divides_by="the number of lists that have an item (and, where not softmax_target, any relevance)",
+        divisor=lambda sample: len(sample[0][0]),
+        minimiser="scores equal to the grades, up to a constant of each list",
+        convex=True,
+        lipschitz=math.sqrt(2),
+        bound=None,
+        limits=(
+            "Its least value is the entropy of the relevances, not 0.",
+            "The unit of the grades matters: grades twice as large make the best item nearly certain.",
+            "It looks at the first place only, not at the order of the others.",
+        ),
+        paper="Z. Cao, T. Qin, T.-Y. Liu, M.-F. Tsai, H. Li, Learning to rank: from pairwise approach to listwise "
+        "approach (2007)",
+        url="https://doi.org/10.1145/1273496.1273513",
+        sample=_scores_and_grades,
+        optimum=_scores_equal_to_the_grades,
+    ),
+)

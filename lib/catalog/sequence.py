@@ -1,0 +1,103 @@
+"""The entries of the losses over sequences."""
+
+import math
+
+import numpy as np
+
+from lib.catalog._entry import Entry
+from lib.reference import sequence
+
+TOKENS, FRAMES, LABELS, CLASSES = 2, 4, 2, 3
+CERTAIN = 50.0  # a logit next to zeros that leaves nothing to the other classes
+
+
+def _log_softmax(logits):
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.logaddexp.reduce(shifted, axis=-1, keepdims=True)
+
+
+def _logits_and_tokens(generator, n, spread):
+    """Draw the logits and the classes of n sequences of one or two tokens."""
+    logits = spread * generator.standard_normal((n, TOKENS, CLASSES))
+    lengths = generator.integers(1, TOKENS + 1, size=n).tolist()
+    return (logits, generator.integers(CLASSES, size=(n, TOKENS))), {"lengths": lengths}
+
+
+def _log_probabilities_and_labels(generator, n, spread):
+    """Draw the log-probabilities of n sequences of three or four frames, and two labels for each.
+
+    A tenth of each frame goes to no class: next to 0 the loss is a difference that has lost its digits.
+    """
+    log_probs = _log_softmax(spread * generator.standard_normal((FRAMES, n, CLASSES))) + np.log(0.9)
+    labels = generator.integers(1, CLASSES, size=(n, LABELS))
+    return (log_probs, labels, generator.integers(FRAMES - 1, FRAMES + 1, size=n), np.full(n, LABELS)), {}
+
+
+def _certain_of_every_token(generator):
+    (_, target), options = _logits_and_tokens(generator, 5, 1.0)
+    return (CERTAIN * np.eye(CLASSES)[target], target), options
+
+
+def _certain_of_one_alignment(generator):
+    # Of one sequence: among many at once, draws that are better than a false optimum are rare.
+    (_, labels, lengths, label_counts), _ = _log_probabilities_and_labels(generator, 1, 1.0)
+    blanks = np.zeros(len(labels), dtype=int)
+    alignment = np.stack([labels[:, 0], blanks, labels[:, 1], blanks])
+    return (_log_softmax(CERTAIN * np.eye(CLASSES)[alignment]), labels, lengths, label_counts), {}
+
+
+ENTRIES = (
+    Entry(
+        name="sequence_cross_entropy",
+        twins=sequence,
+        title="Cross-entropy of the tokens of sequences",
+        value=r"-\ln \operatorname{softmax}(z_t)_{y_t} \text{ for each token } t",
+        gradient=r"\operatorname{softmax}(z_t)_j - [j = y_t]",
+        input="logits z, shape (N, T, C)",
+        target="class indices in [0, C), integers of shape (N, T); padding is padding_index, or beyond the length",
+        divides_by="the number of tokens that are no padding; with average='sequence', first each sequence by its own",
+        divisor=lambda sample: sum(sample[1]["lengths"]),
+        minimiser="all probability on the true class of every token",
+        convex=True,
+        lipschitz=math.sqrt(2 * TOKENS),
+        bound=None,
+        limits=(
+            "One wrong label costs without bound.",
+            "Its gradient grows with the square root of the number of tokens: the bound is that of two.",
+            "Averages over tokens of several batches, or devices, differ from that of all unless weighted by tokens.",
+        ),
+        paper="I. Sutskever, O. Vinyals, Q. V. Le, Sequence to sequence learning with neural networks (2014)",
+        url="https://arxiv.org/abs/1409.3215",
+        sample=_logits_and_tokens,
+        optimum=_certain_of_every_token,
+    ),
+    Entry(
+        name="ctc_loss",
+        twins=sequence,
+        title="Connectionist temporal classification",
+        value=r"-\ln \sum_{\pi \text{ spells } y} \prod_t p_t(\pi_t)",
+        gradient=r"-P(\pi_t = k \mid y)",
+        input="log-probabilities, shape (T, N, C) or (T, C)",
+        target="class indices without the blank, integers of shape (N, S), or all in one row, with the lengths of both",
+        divides_by="the length of each target (an empty one counts as 1), then the number of sequences",
+        divisor=lambda sample: len(sample[0][1]) * LABELS,
+        minimiser="all probability on alignments that spell the target",
+        convex=False,
+        lipschitz=math.sqrt(FRAMES),
+        bound=None,
+        limits=(
+            "A target with more labels, and blanks between equal ones, than frames costs infinity.",
+            "Given the input, the frames are independent: it learns no language.",
+            "Nearly all frames learn to be blank, the labels are short peaks.",
+            "Its gradient grows with the square root of the number of frames: the bound is that of four.",
+        ),
+        torch="ctc_loss",
+        difference="torch adds the probabilities to the gradient, which is right only behind log_softmax, gives NaN "
+        "gradients where the loss is infinite, knows no half precision on the CPU and no second derivative, and takes "
+        "labels that are out of range or blank without a word.",
+        paper="A. Graves, S. Fernandez, F. Gomez, J. Schmidhuber, Connectionist temporal classification (2006)",
+        url="https://doi.org/10.1145/1143844.1143891",
+        sample=_log_probabilities_and_labels,
+        optimum=_certain_of_one_alignment,
+    ),
+)
