@@ -9,10 +9,40 @@
 
 import difflib
 
-from lib.catalog import classification, divergence, margin, regression, regularization
+from lib.catalog import (
+    adversarial,
+    classification,
+    composite,
+    detection,
+    divergence,
+    gan,
+    large_scale,
+    margin,
+    metric,
+    ranking,
+    regression,
+    regularization,
+    semi_supervised,
+    sequence,
+)
 from lib.catalog._entry import Entry, Sample, Tool
 
-_FAMILIES = (regression, classification, margin, divergence, regularization)
+_FAMILIES = (
+    regression,
+    classification,
+    margin,
+    metric,
+    divergence,
+    regularization,
+    ranking,
+    sequence,
+    detection,
+    gan,
+    semi_supervised,
+    adversarial,
+    composite,
+    large_scale,
+)
 
 ENTRIES: tuple[Entry, ...] = tuple(entry for family in _FAMILIES for entry in getattr(family, "ENTRIES", ()))
 TOOLS: tuple[Tool, ...] = tuple(tool for family in _FAMILIES for tool in getattr(family, "TOOLS", ()))

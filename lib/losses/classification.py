@@ -1,5 +1,7 @@
 """Losses for choosing one class among several."""
 
+import math
+
 import torch
 
 from lib.losses._common import (
@@ -7,8 +9,14 @@ from lib.losses._common import (
     as_result,
     check_class_indices,
     check_floating,
+    check_integers,
+    check_number,
+    check_real,
     check_reduction,
+    check_same_shape,
+    reduce,
     rounded_off,
+    softplus,
     working_precision,
 )
 
@@ -253,3 +261,813 @@ def _check_arguments(input, target, weight, ignore_index, reduction, label_smoot
             f"got {tuple(target.shape)}"
         )
     check_class_indices(target, classes, ignore_index)
+
+
+def binary_cross_entropy(
+    input: torch.Tensor, target: torch.Tensor, *, weight: torch.Tensor | None = None, reduction: str = "mean"
+) -> torch.Tensor:
+    r"""Cross-entropy between a probability and a yes-or-no target; from logits, use the version that takes them.
+
+    For the probability :math:`p` and the target :math:`t`,
+
+    .. math:: \ell = -t\,\max(\log p, -100) - (1 - t)\max(\log(1 - p), -100),
+              \qquad \frac{\partial\ell}{\partial p} = \frac{p - t}{\max(p(1 - p), 10^{-12})}.
+
+    Both limits are torch's: a certain and wrong answer costs 100, not infinity, and next to 0 and 1 the gradient is
+    smaller than the derivative. What a probability has lost cannot be had back: in float32 the sigmoid of every logit
+    above 17 is 1, and of every logit below -104 is 0, where the loss is flat and nothing is learnt.
+    :func:`binary_cross_entropy_with_logits` has no such limits.
+
+    Args:
+        input: probabilities in [0, 1], any shape.
+        target: probabilities of yes in [0, 1], usually 0 or 1, integers or floats in the shape of ``input``.
+        weight: a factor for each loss, of a shape that broadcasts to that of ``input``.
+        reduction: "none", "sum" or "mean" (over all elements, with ``weight`` too; of no elements it is NaN).
+
+    Returns:
+        The loss in nats in the dtype to which those of ``input`` and ``target`` promote (half precision is computed in
+        float32): a scalar, or the shape of ``input`` where ``reduction`` is "none".
+
+    Raises:
+        TypeError: if a dtype does not fit.
+        ValueError: if a probability or target is outside [0, 1], or a shape or ``reduction`` does not fit.
+
+    Example:
+        >>> probability = torch.tensor([0.9, 0.5, 0.0])
+        >>> binary_cross_entropy(probability, torch.tensor([1.0, 1.0, 1.0]), reduction="none")
+        tensor([  0.1054,   0.6931, 100.0000])
+
+    Reference:
+        I. J. Good, Rational Decisions, J. R. Stat. Soc. B 14 (1952), https://doi.org/10.1111/j.2517-6161.1952.tb00104.x.
+        torch: ``torch.nn.functional.binary_cross_entropy``.
+    """
+    dtype = _check_binary(input, target, reduction, weight=weight)
+    _check_probable("input", input, "; binary_cross_entropy_with_logits takes logits")
+    _check_probable("target", target)
+    probability = working_precision(input.to(dtype))
+    loss = _LogLossOfProbability.apply(probability, target.to(probability.dtype))
+    return as_result(reduce(_weighted(loss, weight), reduction), dtype)
+
+
+def binary_cross_entropy_with_logits(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    *,
+    weight: torch.Tensor | None = None,
+    pos_weight: torch.Tensor | None = None,
+    reduction: str = "mean",
+) -> torch.Tensor:
+    r"""Cross-entropy between the sigmoid of a logit and a yes-or-no target.
+
+    For the logit :math:`x`, the target :math:`t` and the weight :math:`w` of a yes,
+
+    .. math:: \ell = (1 - t)\log(1 + e^x) + w\,t\log(1 + e^{-x}),
+              \qquad \frac{\partial\ell}{\partial x} = (1 - t)\,\sigma(x) - w\,t\,\sigma(-x).
+
+    torch writes :math:`\log(1 + e^x)` as :math:`x + \log(1 + e^{-x})`, which in float32 rounds the loss of a confident
+    right no (:math:`x < -17`) to 0, and its gradient for a confident right yes; neither happens here.
+
+    Args:
+        input: logits (log-odds, nats), any shape.
+        target: probabilities of yes, usually 0 or 1, integers or floats in the shape of ``input``. As in torch other
+            numbers are taken as they are.
+        weight: a factor for each loss, of a shape that broadcasts to that of ``input``.
+        pos_weight: a factor for the part of a yes, above 1 for more recall and below 1 for more precision, of a shape
+            that broadcasts to that of ``input``; usually one for each class, shape (C,) for logits (N, C).
+        reduction: "none", "sum" or "mean" (over all elements, with weights too; of no elements it is NaN).
+
+    Returns:
+        The loss in nats in the dtype to which those of ``input`` and ``target`` promote (half precision is computed in
+        float32): a scalar, or the shape of ``input`` where ``reduction`` is "none".
+
+    Raises:
+        TypeError: if a dtype does not fit.
+        ValueError: if a shape or ``reduction`` does not fit.
+
+    Example:
+        >>> logits = torch.tensor([10.0, 0.0, -200.0])
+        >>> binary_cross_entropy_with_logits(logits, torch.tensor([1.0, 1.0, 1.0]), reduction="none")
+        tensor([4.5399e-05, 6.9315e-01, 2.0000e+02])
+
+    Reference:
+        D. R. Cox, The Regression Analysis of Binary Sequences, J. R. Stat. Soc. B 20 (1958),
+        https://doi.org/10.1111/j.2517-6161.1958.tb00292.x. torch:
+        ``torch.nn.functional.binary_cross_entropy_with_logits``.
+    """
+    dtype = _check_binary(input, target, reduction, weight=weight, pos_weight=pos_weight)
+    logits = working_precision(input.to(dtype))
+    if pos_weight is not None:
+        pos_weight = pos_weight.to(logits.dtype).expand_as(logits)
+    loss = _LogLossOfLogit.apply(logits, target.to(logits.dtype), pos_weight)
+    return as_result(reduce(_weighted(loss, weight), reduction), dtype)
+
+
+def nll_loss(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    *,
+    weight: torch.Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> torch.Tensor:
+    r"""Negative log-likelihood of the true class, from log-probabilities.
+
+    For log-probabilities :math:`x`, the true class :math:`y` and the weights :math:`w` of the classes,
+
+    .. math:: \ell = -w_y x_y, \qquad \frac{\partial\ell}{\partial x_j} = -w_y\,[j = y].
+
+    After a log-softmax this is :func:`cross_entropy`, which keeps the small loss of a confident right answer; a
+    log-probability next to 0 has lost it.
+
+    Args:
+        input: log-probabilities (nats), shape (C,), (N, C) or (N, C, d1, ..., dK).
+        target: class indices in [0, C), integers of the shape of ``input`` without C.
+        weight: a factor for each class, shape (C,).
+        ignore_index: class index whose rows neither count nor get a gradient.
+        reduction: "none", "sum" or "mean". The mean divides by the sum of the weights of the targets that count (their
+            number, where there is no ``weight``); of no targets it is NaN with gradient zero, as in torch.
+
+    Returns:
+        The loss in nats in the dtype of ``input`` (computed in float32 where that is a half precision): a scalar, or
+        the shape of ``input`` without C where ``reduction`` is "none".
+
+    Raises:
+        TypeError: if a dtype does not fit.
+        ValueError: if a shape, a class index or ``reduction`` does not fit.
+
+    Example:
+        >>> log_probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1]]).log()
+        >>> nll_loss(log_probabilities, torch.tensor([0, 1]), reduction="none")
+        tensor([0.3567, 0.2231])
+
+    Reference:
+        R. A. Fisher, On the Mathematical Foundations of Theoretical Statistics, Phil. Trans. R. Soc. A 222 (1922),
+        https://doi.org/10.1098/rsta.1922.0009. torch: ``torch.nn.functional.nll_loss``.
+    """
+    _check_rows(input, target, ignore_index, reduction, weight=weight)
+    log_probability = working_precision(input)
+    index, ignored = _without_ignored(target, ignore_index)
+    loss = -_at_class(log_probability, index)
+    counted = None if weight is None else _factors(weight, index, loss)
+    if counted is not None:
+        loss = counted * loss
+    if ignored is not None:
+        loss = loss.masked_fill(ignored, 0.0)
+        counted = ~ignored if counted is None else counted.masked_fill(ignored, 0.0)
+    if reduction == "mean" and counted is not None:
+        return as_result(loss.sum() / counted.sum(), input.dtype)
+    return as_result(reduce(loss, reduction), input.dtype)
+
+
+def focal_loss(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    *,
+    gamma: float = 2.0,
+    alpha: torch.Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> torch.Tensor:
+    r"""Focal loss: cross-entropy that turns away from what is already well classified.
+
+    For logits :math:`z`, the true class :math:`y`, its probability :math:`p = \operatorname{softmax}(z)_y` and the
+    weights :math:`\alpha` of the classes,
+
+    .. math:: \ell = -\alpha_y (1 - p)^\gamma \log p,
+       \qquad \frac{\partial\ell}{\partial z_j}
+       = \alpha_y (1 - p)^\gamma (1 - p - \gamma\,p\log p)\,
+         \begin{cases} q_j & j \ne y \\ -1 & j = y, \end{cases}
+
+    where :math:`q` is the softmax among the rivals of :math:`y`. With :math:`\gamma = 0` and no weights it is
+    :func:`cross_entropy`. The factor :math:`1 - p` is never computed as that difference, so the gradient is right where
+    :math:`p` rounds to 1, and finite there for :math:`\gamma < 1` too.
+
+    Args:
+        input: logits (nats), shape (C,), (N, C) or (N, C, d1, ..., dK).
+        target: class indices in [0, C), integers of the shape of ``input`` without C.
+        gamma: how fast attention falls with the probability of the true class, 0 or above.
+        alpha: a factor for each class, shape (C,).
+        ignore_index: class index whose rows neither count nor get a gradient.
+        reduction: "none", "sum" or "mean". The mean divides by the number of rows that count, not by the sum of their
+            ``alpha``; of no rows it is NaN.
+
+    Returns:
+        The loss in nats in the dtype of ``input`` (computed in float32 where that is a half precision): a scalar, or
+        the shape of ``input`` without C where ``reduction`` is "none".
+
+    Raises:
+        TypeError: if a dtype does not fit.
+        ValueError: if ``gamma`` is negative or infinite, or a shape, a class index or ``reduction`` does not fit.
+
+    Example:
+        >>> logits = torch.tensor([[4.0, 0.0], [0.0, 0.0]])  # easy, undecided
+        >>> focal_loss(logits, torch.tensor([0, 0]), reduction="none")
+        tensor([5.8716e-06, 1.7329e-01])
+
+    Reference:
+        Lin et al., Focal Loss for Dense Object Detection (2017), https://arxiv.org/abs/1708.02002.
+    """
+    check_number("gamma", gamma, lambda gamma: 0 <= gamma < math.inf, "0 or above and finite")
+    _check_rows(input, target, ignore_index, reduction, weight=alpha, weight_name="alpha")
+    logits, index, ignored = _rows(input, target, ignore_index)
+    lead = _lead_of_rivals(logits, index)
+    surprise = softplus(lead)  # -log p
+    loss = (gamma * _log_doubt(lead)).exp() * surprise
+    if alpha is not None:
+        loss = _factors(alpha, index, loss) * loss
+    return _result_of_rows(loss, ignored, reduction, input.dtype)
+
+
+def sigmoid_focal_loss(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    *,
+    gamma: float = 2.0,
+    alpha: float | None = 0.25,
+    reduction: str = "mean",
+) -> torch.Tensor:
+    r"""Focal loss of a logit for a yes-or-no target, as detectors use it for each class by itself.
+
+    For the logit :math:`x`, the target :math:`t` and :math:`p = \sigma(x)`, with :math:`\bar t = 1 - t` and
+    :math:`\bar p = 1 - p`,
+
+    .. math:: \ell = a\,d^\gamma c,
+              \quad a = \alpha t + (1 - \alpha)\,\bar t,
+              \quad d = t\,\bar p + \bar t\,p,
+              \quad c = -t\log p - \bar t\log\bar p,
+
+    .. math:: \frac{\partial\ell}{\partial x}
+              = a\,d^\gamma \Bigl(\bar t\,p - t\,\bar p + \gamma\,c\,\frac{(\bar t - t)\,p\,\bar p}{d}\Bigr).
+
+    This is the formula of ``torchvision.ops.sigmoid_focal_loss``. Its minimum is where it should be for hard targets
+    only: with a soft target the factor :math:`d^\gamma` pulls the answer beyond it (without ``alpha``, from
+    :math:`t = 0.8` to :math:`p = 0.95`), and to a target of 0.5 it does nothing but scale.
+
+    Args:
+        input: logits (log-odds, nats), any shape.
+        target: probabilities of yes in [0, 1], usually 0 or 1, integers or floats in the shape of ``input``.
+        gamma: how fast attention falls with the probability of the truth, 0 or above.
+        alpha: the weight of a yes, in [0, 1]; a no weighs 1 - alpha. None, or torchvision's -1, weighs neither.
+        reduction: "none", "sum" or "mean" (over all elements; of no elements it is NaN). torchvision's default is
+            "none", and detectors divide the sum by the number of objects.
+
+    Returns:
+        The loss in nats in the dtype to which those of ``input`` and ``target`` promote (half precision is computed in
+        float32): a scalar, or the shape of ``input`` where ``reduction`` is "none".
+
+    Raises:
+        TypeError: if a dtype does not fit.
+        ValueError: if a target, ``gamma`` or ``alpha`` is out of range, the shapes differ or ``reduction`` is unknown.
+
+    Example:
+        >>> logits = torch.tensor([4.0, 0.0, -4.0])  # easy, undecided, badly wrong
+        >>> sigmoid_focal_loss(logits, torch.tensor([1.0, 1.0, 1.0]), reduction="none")
+        tensor([1.4679e-06, 4.3322e-02, 9.6873e-01])
+
+    Reference:
+        Lin et al., Focal Loss for Dense Object Detection (2017), https://arxiv.org/abs/1708.02002.
+    """
+    check_number("gamma", gamma, lambda gamma: 0 <= gamma < math.inf, "0 or above and finite")
+    if alpha is not None:
+        check_number("alpha", alpha, lambda alpha: 0 <= alpha <= 1 or alpha == -1, "in [0, 1], or None or -1")
+    dtype = _check_binary(input, target, reduction)
+    _check_probable("target", target)
+    logits = working_precision(input.to(dtype))
+    target = target.to(logits.dtype)
+    loss, _, _ = _FocalLossOfLogit.apply(logits, target, gamma)
+    if alpha is not None and alpha >= 0:
+        loss = (alpha * target + (1 - alpha) * (1 - target)) * loss
+    return as_result(reduce(loss, reduction), dtype)
+
+
+def class_balanced_weights(counts: torch.Tensor, *, beta: float = 0.999) -> torch.Tensor:
+    r"""Weights of classes by their effective number of samples: the rarer, the heavier, but not without bound.
+
+    For :math:`C` classes with :math:`n` samples each,
+
+    .. math:: w_j \propto \frac{1 - \beta}{1 - \beta^{n_j}}, \qquad \sum_j w_j = C.
+
+    With :math:`\beta = 0` all classes weigh 1; with :math:`\beta = 1` a class weighs as the inverse of its frequency.
+    The result is the ``weight`` of :func:`cross_entropy` or the ``alpha`` of :func:`focal_loss`.
+
+    Args:
+        counts: the number of samples of each class, above 0, integers or floats of shape (C,).
+        beta: the share of a sample that its predecessors leave new, in [0, 1].
+
+    Returns:
+        The weights, shape (C,), in the dtype of ``counts``, or torch's default dtype where that is an integer.
+
+    Raises:
+        TypeError: if ``counts`` does not hold numbers or ``beta`` is none.
+        ValueError: if a count is not above 0 and finite, there is none, or ``beta`` is not in [0, 1].
+
+    Example:
+        >>> class_balanced_weights(torch.tensor([5000, 500, 50]))
+        tensor([0.1256, 0.3170, 2.5574])
+
+    Reference:
+        Cui et al., Class-Balanced Loss Based on Effective Number of Samples (2019),
+        https://arxiv.org/abs/1901.05555.
+    """
+    check_number("beta", beta, lambda beta: 0 <= beta <= 1, "in [0, 1]")
+    check_real("counts", counts)
+    if counts.dim() != 1 or counts.numel() == 0:
+        raise ValueError(f"counts must have shape (C,) with at least one class, got {tuple(counts.shape)}")
+    unusable = ~((counts > 0) & (counts < math.inf))
+    if any_true(unusable):
+        raise ValueError(f"counts must be above 0 and finite, got {counts[unusable][0].item()}")
+    dtype = counts.dtype if counts.is_floating_point() else torch.get_default_dtype()
+    counts = _double(counts)
+    log_beta = math.log(beta) if beta > 0 else -math.inf
+    # The effective number of samples up to its factor 1 / (1 - beta), which cancels; its limit at beta = 1 is n.
+    effective = counts if beta == 1 else -torch.expm1(counts * log_beta)
+    weights = effective.min() / effective
+    return (weights * (len(counts) / weights.sum())).to(dtype)
+
+
+def generalized_cross_entropy(
+    input: torch.Tensor, target: torch.Tensor, *, q: float = 0.7, ignore_index: int = -100, reduction: str = "mean"
+) -> torch.Tensor:
+    r"""Generalised cross-entropy: between cross-entropy, which learns fast, and absolute error, robust to wrong labels.
+
+    For logits :math:`z`, the true class :math:`y` and its probability :math:`p = \operatorname{softmax}(z)_y`,
+
+    .. math:: \ell = \frac{1 - p^q}{q},
+              \qquad \frac{\partial\ell}{\partial z_j} = p^q (1 - p)
+              \begin{cases} r_j & j \ne y \\ -1 & j = y, \end{cases}
+
+    where :math:`r` is the softmax among the rivals of :math:`y`. At :math:`q = 0` this is :func:`cross_entropy`, and at
+    :math:`q = 1` half the absolute error, :math:`1 - p`. It never exceeds :math:`1/q`.
+
+    Args:
+        input: logits (nats), shape (C,), (N, C) or (N, C, d1, ..., dK).
+        target: class indices in [0, C), integers of the shape of ``input`` without C.
+        q: from 0 (cross-entropy) to 1 (absolute error).
+        ignore_index: class index whose rows neither count nor get a gradient.
+        reduction: "none", "sum" or "mean" (over the rows that count; of no rows it is NaN).
+
+    Returns:
+        The loss in the dtype of ``input`` (computed in float32 where that is a half precision): a scalar, or the shape
+        of ``input`` without C where ``reduction`` is "none".
+
+    Raises:
+        TypeError: if a dtype does not fit.
+        ValueError: if ``q`` is not in [0, 1], or a shape, a class index or ``reduction`` does not fit.
+
+    Example:
+        >>> logits = torch.tensor([[0.0, 0.0], [0.0, 100.0]])  # undecided, badly wrong
+        >>> generalized_cross_entropy(logits, torch.tensor([0, 0]), reduction="none")
+        tensor([0.5492, 1.4286])
+
+    Reference:
+        Z. Zhang and M. R. Sabuncu, Generalized Cross Entropy Loss for Training Deep Neural Networks with Noisy Labels
+        (2018), https://arxiv.org/abs/1805.07836.
+    """
+    check_number("q", q, lambda q: 0 <= q <= 1, "in [0, 1]")
+    _check_rows(input, target, ignore_index, reduction)
+    logits, index, ignored = _rows(input, target, ignore_index)
+    lead = _lead_of_rivals(logits, index)
+    surprise = softplus(lead)  # -log p
+    if q == 0:
+        return _result_of_rows(surprise, ignored, reduction, input.dtype)
+    # expm1 keeps the digits of a small loss, exp those of the gradient of a large one.
+    loss = torch.where(q * surprise < 1, -torch.expm1(-q * surprise), 1 - torch.exp(-q * surprise)) / q
+    return _result_of_rows(loss, ignored, reduction, input.dtype)
+
+
+def symmetric_cross_entropy(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    *,
+    alpha: float = 0.1,
+    beta: float = 1.0,
+    log_zero: float = -4.0,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> torch.Tensor:
+    r"""Symmetric cross-entropy: cross-entropy, and the same with target and prediction exchanged, for noisy labels.
+
+    For logits :math:`z`, the true class :math:`y` and its probability :math:`p = \operatorname{softmax}(z)_y`,
+
+    .. math:: \ell = -\alpha\log p - \beta A\,(1 - p),
+              \qquad \frac{\partial\ell}{\partial z_j} = (1 - p)(\alpha - \beta A\,p)
+              \begin{cases} q_j & j \ne y \\ -1 & j = y, \end{cases}
+
+    where :math:`q` is the softmax among the rivals of :math:`y`, and :math:`A < 0` stands for the logarithm of the
+    target's zeros in the reverse cross-entropy :math:`-\sum_j p_j \log t_j`.
+
+    Args:
+        input: logits (nats), shape (C,), (N, C) or (N, C, d1, ..., dK).
+        target: class indices in [0, C), integers of the shape of ``input`` without C.
+        alpha: the factor of cross-entropy, 0 or above.
+        beta: the factor of reverse cross-entropy, 0 or above.
+        log_zero: what the logarithm of 0 is taken to be, A, below 0 (nats).
+        ignore_index: class index whose rows neither count nor get a gradient.
+        reduction: "none", "sum" or "mean" (over the rows that count; of no rows it is NaN).
+
+    Returns:
+        The loss in nats in the dtype of ``input`` (computed in float32 where that is a half precision): a scalar, or
+        the shape of ``input`` without C where ``reduction`` is "none".
+
+    Raises:
+        TypeError: if a dtype does not fit.
+        ValueError: if ``alpha``, ``beta`` or ``log_zero`` is out of range, or a shape, a class index or ``reduction``
+            does not fit.
+
+    Example:
+        >>> logits = torch.tensor([[0.0, 0.0], [0.0, 100.0]])  # undecided, badly wrong
+        >>> symmetric_cross_entropy(logits, torch.tensor([0, 0]), reduction="none")
+        tensor([ 2.0693, 14.0000])
+
+    Reference:
+        Wang et al., Symmetric Cross Entropy for Robust Learning with Noisy Labels (2019),
+        https://arxiv.org/abs/1908.06112.
+    """
+    for name, factor in (("alpha", alpha), ("beta", beta)):
+        check_number(name, factor, lambda factor: 0 <= factor < math.inf, "0 or above and finite")
+    check_number("log_zero", log_zero, lambda log_zero: -math.inf < log_zero < 0, "below 0 and finite")
+    _check_rows(input, target, ignore_index, reduction)
+    logits, index, ignored = _rows(input, target, ignore_index)
+    lead = _lead_of_rivals(logits, index)
+    loss = -beta * log_zero * _log_doubt(lead).exp()
+    if alpha:  # not 0 * inf where the true class is ruled out
+        loss = loss + alpha * softplus(lead)
+    return _result_of_rows(loss, ignored, reduction, input.dtype)
+
+
+def brier_loss(
+    input: torch.Tensor, target: torch.Tensor, *, ignore_index: int = -100, reduction: str = "mean"
+) -> torch.Tensor:
+    r"""Brier score: the squared distance between the softmax of the logits and the target.
+
+    For logits :math:`z`, :math:`p = \operatorname{softmax}(z)` and the target :math:`t` (one-hot for a class index),
+
+    .. math:: \ell = \sum_j (p_j - t_j)^2,
+              \qquad \frac{\partial\ell}{\partial z_j} = 2 p_j \Bigl(p_j - t_j - \sum_k p_k (p_k - t_k)\Bigr).
+
+    This is Brier's own score, over all classes, in [0, 2]; with two classes it is twice the score of one of them. Like
+    cross-entropy it is least where :math:`p = t`, but a wrong answer costs at most 2, and a badly wrong one has next to
+    no gradient.
+
+    Args:
+        input: logits (nats), shape (C,), (N, C) or (N, C, d1, ..., dK).
+        target: class indices in [0, C), an integer tensor of the shape of ``input`` without C; or class
+            probabilities, a floating-point tensor of the shape of ``input``.
+        ignore_index: class index whose rows neither count nor get a gradient (class-index targets only).
+        reduction: "none", "sum" or "mean" (over the rows that count, not the classes; of no rows it is NaN).
+
+    Returns:
+        The loss in the dtype of ``input``, to which that of class probabilities promotes (computed in float32 where
+        that is a half precision): a scalar, or the shape of ``input`` without C where ``reduction`` is "none".
+
+    Raises:
+        TypeError: if a dtype does not fit.
+        ValueError: if a shape, a class index, a probability or ``reduction`` does not fit.
+
+    Example:
+        >>> logits = torch.tensor([[0.0, 0.0], [0.0, 100.0]])  # undecided, badly wrong
+        >>> brier_loss(logits, torch.tensor([0, 0]), reduction="none")
+        tensor([0.5000, 2.0000])
+
+    Reference:
+        G. W. Brier, Verification of Forecasts Expressed in Terms of Probability, Mon. Weather Rev. 78 (1950),
+        https://doi.org/10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2.
+    """
+    check_floating("input", input)
+    if isinstance(target, torch.Tensor) and target.is_floating_point():
+        _check_probabilities(input, target, ignore_index, reduction)
+        dtype = torch.promote_types(input.dtype, target.dtype)
+        logits, ignored = working_precision(input.to(dtype)), None
+        target = target.to(logits.dtype)
+    else:
+        dtype = input.dtype
+        _check_rows(input, target, ignore_index, reduction)
+        logits, index, ignored = _rows(input, target, ignore_index)
+        class_dim = _class_dim(logits)
+        target = torch.zeros_like(logits).scatter(class_dim, index.unsqueeze(class_dim), 1.0)
+    score = _BrierScore.apply(logits, target, _class_dim(logits))[0]
+    return _result_of_rows(score, ignored, reduction, dtype)
+
+
+class _LogLossOfProbability(torch.autograd.Function):
+    """-(1 - target) log(1 - probability) - target log(probability), with torch's limits of value and gradient."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(probability, target):
+        log_no = torch.log1p(-probability).clamp(min=-100)
+        log_yes = torch.log(probability).clamp(min=-100)
+        return torch.lerp(log_no, log_yes, target).neg_()  # lerp(a, b, t) = (1 - t) a + t b, and a, b at the ends
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        probability, target = ctx.saved_tensors
+        of_target = None
+        if ctx.needs_input_grad[1]:
+            log_no, log_yes = torch.log1p(-probability), torch.log(probability)
+            of_target = gradient * (log_no.clamp(min=-100) - log_yes.clamp(min=-100))
+        spread = (probability * (1 - probability)).clamp(min=1e-12)
+        return gradient * ((probability - target) / spread), of_target
+
+
+class _LogLossOfLogit(torch.autograd.Function):
+    """(1 - target) softplus(logit) + pos_weight target softplus(-logit), with one exponential and no graph between."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logit, target, pos_weight):
+        no, yes = _log_losses(logit)
+        return torch.lerp(no, yes if pos_weight is None else pos_weight * yes, target)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        logit, target, pos_weight = ctx.saved_tensors
+        slope_no, slope_yes = logit.sigmoid(), -(-logit).sigmoid()
+        if pos_weight is not None:
+            slope_yes = pos_weight * slope_yes
+        of_target = of_weight = None
+        if ctx.needs_input_grad[1]:
+            yes = softplus(-logit)
+            of_target = gradient * ((yes if pos_weight is None else pos_weight * yes) - softplus(logit))
+        if ctx.needs_input_grad[2]:
+            of_weight = gradient * target * softplus(-logit)
+        return gradient * torch.lerp(slope_no, slope_yes, target), of_target, of_weight
+
+
+class _FocalLossOfLogit(torch.autograd.Function):
+    """d^gamma c, with c the log loss of a logit and d = target (1 - p) + (1 - target) p, how far p is off.
+
+    Autograd would divide by d where it underflows, and round 1 - p to 0 where it does not. Beside the loss come
+    d and c.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logit, target, gamma):
+        no, yes = _log_losses(logit)
+        distance = torch.lerp(logit.sigmoid(), (-logit).sigmoid(), target).clamp(min=torch.finfo(logit.dtype).tiny)
+        log_loss = torch.lerp(no, yes, target)
+        return distance.pow(gamma) * log_loss, distance, log_loss
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        logit, target, ctx.gamma = inputs
+        ctx.save_for_backward(logit, target, *output[1:])
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx, gradient, *_):
+        if gradient is None:
+            return None, None, None
+        logit, target, distance, log_loss = ctx.saved_tensors
+        yes, no = logit.sigmoid(), (-logit).sigmoid()
+        if torch.is_grad_enabled():  # the gradient is to be derived once more
+            distance = torch.lerp(yes, no, target).clamp(min=torch.finfo(logit.dtype).tiny)
+            log_loss = torch.lerp(softplus(logit), softplus(-logit), target)
+        scale = gradient * distance.pow(ctx.gamma)
+        pull = ctx.gamma * log_loss / distance
+        of_logit = scale * (torch.lerp(yes, -no, target) + pull * ((1 - 2 * target) * (yes * no)))
+        of_target = scale * (pull * (no - yes) - logit) if ctx.needs_input_grad[1] else None
+        return of_logit, of_target, None
+
+
+def _log_losses(logit):
+    """Return softplus(logit) and softplus(-logit), what a no and a yes cost, from one exponential."""
+    common = logit.abs().neg_().exp_().log1p_()
+    no = logit.relu()
+    yes = no - logit
+    return no.add_(common), yes.add_(common)
+
+
+class _LeadOfRivals(torch.autograd.Function):
+    """For each row the lead of the rivals of a class, log(sum of exp(rival)) - truth, and its gradient, their softmax.
+
+    The derivative of torch's logsumexp is exp(logit - logsumexp), which is no more exact than the logsumexp: with
+    logits of 1e4 it is off in the fourth digit.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits, index, class_dim):
+        limits = torch.finfo(logits.dtype)
+        shifted = logits.scatter(class_dim, index, -torch.inf)
+        largest = shifted.amax(class_dim, keepdim=True).clamp(min=limits.min)
+        shifted.sub_(largest)
+        correction = 1.0
+        if logits.dtype == torch.float32 and _is_wide(logits):
+            correction = 1 + rounded_off(shifted, logits, largest)  # what rounding does to the exponential
+        odds = shifted.exp_().mul_(correction)
+        total = odds.sum(class_dim, keepdim=True).clamp(min=limits.tiny)  # 0 where there is no rival
+        lead = _double(total).log() + (_double(largest) - _double(logits.gather(class_dim, index)))
+        return lead.squeeze(class_dim), odds.div_(total)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, index, ctx.class_dim = inputs
+        _, shares = output
+        ctx.save_for_backward(index, shares)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx, of_lead, of_shares):
+        index, shares = ctx.saved_tensors
+        if of_lead is None and of_shares is None:
+            return None, None, None
+        pull = 0.0
+        if of_shares is not None:
+            pull = of_shares - (of_shares * shares).sum(ctx.class_dim, keepdim=True)
+        if of_lead is None:
+            return shares * pull, None, None
+        of_lead = of_lead.unsqueeze(ctx.class_dim).to(shares.dtype)
+        return (shares * (of_lead + pull)).scatter(ctx.class_dim, index, -of_lead), None, None
+
+
+class _BrierScore(torch.autograd.Function):
+    """Sum over the classes of (softmax - target)^2. Beside it come what its backward pass needs.
+
+    Where the probability of the likeliest class rounds to 1, what it lacks is the sum of all others.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits, target, class_dim):
+        likeliest = logits.argmax(class_dim, keepdim=True)
+        probability, excess = _BrierScore.terms(logits, target, likeliest, class_dim)
+        return excess.square().sum(class_dim), probability, excess, likeliest
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        logits, target, ctx.class_dim = inputs
+        ctx.save_for_backward(logits, target, *output[1:])
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx, gradient, *_):
+        if gradient is None:
+            return None, None, None
+        logits, target, probability, excess, likeliest = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is to be derived once more
+            probability, excess = _BrierScore.terms(logits, target, likeliest, ctx.class_dim)
+        gradient = 2 * gradient.unsqueeze(ctx.class_dim)
+        expected = (probability * excess).sum(ctx.class_dim, keepdim=True)
+        slope = (probability * (excess - expected)).scatter(ctx.class_dim, likeliest, 0.0)
+        slope = slope.scatter(ctx.class_dim, likeliest, -slope.sum(ctx.class_dim, keepdim=True))
+        return gradient * slope, -gradient * excess if ctx.needs_input_grad[1] else None, None
+
+    @staticmethod
+    def terms(logits, target, likeliest, class_dim):
+        """Return softmax and softmax - target, both to full relative precision."""
+        odds, _ = _odds(logits, class_dim)
+        largest = odds.gather(class_dim, likeliest)
+        odds = odds.scatter(class_dim, likeliest, 0.0)
+        against = odds.sum(class_dim, keepdim=True)
+        total = largest + against
+        share = odds / total
+        lack = (1 - target.gather(class_dim, likeliest)) - against / total
+        return (
+            share.scatter(class_dim, likeliest, largest / total),
+            (share - target).scatter(class_dim, likeliest, lack),
+        )
+
+
+def _lead_of_rivals(logits, index):
+    """Return for each row the lead of the rivals over its class, log((1 - p) / p), in double precision.
+
+    Each loss is a function of this one number per row: in double precision its exponentials have digits to spare.
+    """
+    class_dim = _class_dim(logits)
+    lead, _ = _LeadOfRivals.apply(logits, index.unsqueeze(class_dim), class_dim)
+    return lead
+
+
+def _log_doubt(lead):
+    """Return log(1 - p) for the lead of the rivals, finite also where that is infinite."""
+    largest = torch.finfo(lead.dtype).max
+    return -softplus(-lead.clamp(-largest, largest))
+
+
+def _is_wide(logits):
+    """Return whether logits may be so far apart that rounding their difference shows in its exponential."""
+    return logits.numel() > 0 and any_true(logits.amax() - logits.amin() > 16, unknown=True)
+
+
+def _double(tensor):
+    """Return a tensor in double precision where the device has it; Apple's has not."""
+    return tensor.float() if tensor.device.type == "mps" else tensor.double()
+
+
+def _class_dim(logits):
+    """Return the dimension of the classes in (C,), (N, C) or (N, C, d1, ..., dK)."""
+    return 0 if logits.dim() == 1 else 1
+
+
+def _at_class(tensor, index):
+    """Return for each row the entry of its class."""
+    class_dim = _class_dim(tensor)
+    return tensor.gather(class_dim, index.unsqueeze(class_dim)).squeeze(class_dim)
+
+
+def _factors(weight, index, loss):
+    """Return the weight of the class of each row; written so that it also maps over samples (vmap)."""
+    return weight.to(loss.dtype).gather(0, index.reshape(-1)).reshape(index.shape)
+
+
+def _without_ignored(target, ignore_index):
+    """Return the class indices, 0 for those ignored, and which those are; None where none is."""
+    index = target.long()
+    ignored = index == ignore_index
+    if not any_true(ignored, unknown=True):
+        return index, None
+    return index.masked_fill(ignored, 0), ignored
+
+
+def _rows(input, target, ignore_index):
+    """Return the logits in working precision, the class indices and which are ignored; what is ignored is set to 0."""
+    logits = working_precision(input)
+    index, ignored = _without_ignored(target, ignore_index)
+    if ignored is not None:  # the mask goes before the maths: an infinite logit must not reach the gradient as 0 * inf
+        logits = logits.masked_fill(ignored.unsqueeze(_class_dim(logits)), 0.0)
+    return logits, index, ignored
+
+
+def _result_of_rows(loss, ignored, reduction, dtype):
+    """Return the reduced losses of the rows in the dtype given; those ignored neither cost nor count."""
+    if ignored is None:
+        loss = reduce(loss, reduction)
+    else:
+        loss = reduce(loss.masked_fill(ignored, 0.0), "sum" if reduction == "mean" else reduction)
+        loss = loss / (~ignored).sum() if reduction == "mean" else loss
+    return as_result(loss.to(torch.promote_types(dtype, torch.float32)), dtype)
+
+
+def _weighted(loss, weight):
+    """Return the losses times their weights."""
+    return loss if weight is None else weight.to(loss.dtype) * loss
+
+
+def _check_binary(input, target, reduction, **weights):
+    """Raise TypeError or ValueError where an argument does not fit; return the dtype of the loss."""
+    check_reduction(reduction)
+    check_floating("input", input)
+    check_real("target", target)
+    check_same_shape(input, target)
+    for name, weight in weights.items():
+        if weight is None:
+            continue
+        check_real(name, weight)
+        try:
+            broadcasts = torch.broadcast_shapes(input.shape, weight.shape) == input.shape
+        except RuntimeError:
+            broadcasts = False
+        if not broadcasts:
+            raise ValueError(
+                f"{name} must have a shape that broadcasts to that of input, {tuple(input.shape)}, "
+                f"got {tuple(weight.shape)}"
+            )
+    return torch.promote_types(input.dtype, target.dtype)
+
+
+def _check_rows(input, target, ignore_index, reduction, *, weight=None, weight_name="weight"):
+    """Raise TypeError or ValueError unless ``target`` holds a class index for each row of ``input``."""
+    check_integers("target", target, "class indices")
+    _check_arguments(input, target, None, ignore_index, reduction, 0.0)
+    classes = input.shape[_class_dim(input)]
+    if classes == 0:
+        raise ValueError(f"input must have at least one class, got shape {tuple(input.shape)}")
+    if weight is None:
+        return
+    check_floating(weight_name, weight)
+    if tuple(weight.shape) != (classes,):
+        raise ValueError(
+            f"{weight_name} must have one factor for each of the {classes} classes, got {tuple(weight.shape)}"
+        )
+
+
+def _check_probabilities(input, target, ignore_index, reduction):
+    """Raise TypeError or ValueError unless ``target`` holds class probabilities for each row of ``input``."""
+    _check_arguments(input, target, None, ignore_index, reduction, 0.0)
+    if input.shape[_class_dim(input)] == 0:
+        raise ValueError(f"input must have at least one class, got shape {tuple(input.shape)}")
+    _check_probable("target", target)
+
+
+def _check_probable(name, tensor, hint=""):
+    """Raise ValueError unless each number of ``tensor`` is a probability."""
+    improbable = tensor.clamp(0, 1) != tensor  # true of NaN too
+    if any_true(improbable):
+        raise ValueError(f"{name} must hold probabilities, in [0, 1], got {tensor[improbable][0].item()}{hint}")

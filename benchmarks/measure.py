@@ -1,0 +1,124 @@
+"""Time and memory of a step, forward and backward, beside a peer: the machine's speed cancels in the ratio."""
+
+import ctypes
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+Step = Callable[[], object]
+Case = Callable[[], Step]
+"""Builds the tensors and returns the step to be measured."""
+
+
+def training_step(loss: Callable[..., torch.Tensor], *arguments: torch.Tensor, **options) -> Step:
+    """Return a step that computes the loss and its gradient in every argument that requires one."""
+    wanted = [argument for argument in arguments if argument.requires_grad]
+
+    def step():
+        for tensor in wanted:
+            tensor.grad = None
+        loss(*arguments, **options).backward()
+
+    return step
+
+
+def times(steps: dict[str, Step], *, rounds: int = 15, at_least: float = 0.02) -> dict[str, list[float]]:
+    """Return the seconds of each step in each round. Steps take turns, so that a busy moment hits them all.
+
+    Args:
+        steps: to be measured, by name.
+        rounds: how often each has its turn.
+        at_least: the seconds that a turn lasts; a short step is repeated.
+    """
+    repeats = {}
+    for name, step in steps.items():
+        step()  # warm up
+        repeats[name] = max(1, round(at_least / _seconds(step, 1)))
+    turns = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            turns[name].append(_seconds(step, repeats[name]))
+    return turns
+
+
+def _seconds(step: Step, repeats: int) -> float:
+    _finish()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        step()
+    _finish()
+    return (time.perf_counter() - start) / repeats
+
+
+def _finish() -> None:
+    """Wait for an accelerator, which computes on after the call has returned."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def ratio(ours: list[float], peers: list[float]) -> float:
+    """Return the median over the rounds of our time by the peer's."""
+    return statistics.median(mine / peer for mine, peer in zip(ours, peers, strict=True))
+
+
+def peak_memory(module: str, case: str, *arguments: str) -> float:
+    """Return the MiB that a step needs beyond what is there before it, measured in a process of its own.
+
+    Args:
+        module: that has a dictionary ``CASES`` of cases by name.
+        case: the name.
+        arguments: strings for the case.
+    """
+    command = [sys.executable, "-m", "benchmarks.measure", module, case, *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent)
+    return json.loads(result.stdout)
+
+
+def _measure_memory(step: Step) -> float:
+    if torch.cuda.is_available():
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    ctypes.CDLL(None).malloc_trim(0)  # memory that is free but not given back would hide what the step takes
+    before = _status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts afresh
+    step()
+    return (_status("VmHWM") - before) / 1024
+
+
+def _status(field: str) -> int:
+    """Return a field of this process's memory statistics in KiB (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1])
+
+
+def describe_machine() -> str:
+    """Return what the figures were measured on."""
+    if torch.cuda.is_available():
+        hardware = torch.cuda.get_device_name()
+    else:
+        models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        hardware = f"{models[0].split(':')[1].strip()}, {len(models)} cores"
+    return f"{hardware}; {torch.get_num_threads()} threads; Python {sys.version.split()[0]}, torch {torch.__version__}"
+
+
+def markdown(head: tuple[str, ...], rows: list[tuple]) -> str:
+    """Return a Markdown table; numbers are written with three digits."""
+    cells = [[f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *cells))
+
+
+if __name__ == "__main__":
+    import importlib
+
+    module, case, *arguments = sys.argv[1:]
+    torch.set_num_threads(1)
+    step = importlib.import_module(module).CASES[case](*arguments)
+    print(json.dumps(_measure_memory(step)))

@@ -1,0 +1,206 @@
+"""The entries of the losses of adversarial networks."""
+
+import numpy as np
+
+from lib.catalog._entry import Entry, Tool
+from lib.reference import gan
+
+ORIGINS = {
+    "minimax": ("I. Goodfellow et al., Generative adversarial networks (2014)", "https://arxiv.org/abs/1406.2661"),
+    "lsgan": (
+        "X. Mao et al., Least squares generative adversarial networks (2017)",
+        "https://arxiv.org/abs/1611.04076",
+    ),
+    "wgan": ("M. Arjovsky, S. Chintala, L. Bottou, Wasserstein GAN (2017)", "https://arxiv.org/abs/1701.07875"),
+    "hinge": ("J. H. Lim, J. C. Ye, Geometric GAN (2017)", "https://arxiv.org/abs/1705.02894"),
+}
+LOG_ODDS = "log-odds of being real, any shape"
+SCORES = "scores, any shape"
+
+
+def _discriminator_entry(kind, optimum, origin=None, **facts):
+    """Return the entry of a discriminator's loss, for which the best scores of real samples are ``optimum``."""
+    paper, url = ORIGINS[origin or kind]
+
+    def scores(generator, n, spread):
+        return tuple(spread * generator.standard_normal((2, n))), {"kind": kind}
+
+    def best(generator):
+        (real, fake), options = scores(generator, 6, 1.0)
+        return (np.full_like(real, optimum), fake), options
+
+    shared = {
+        "name": f"discriminator_loss, {kind}",
+        "twins": gan,
+        "target": "of the fake samples, floats of any shape",
+        "divides_by": "the number of real samples and, apart, the number of fake ones",
+        "divisor": lambda sample: len(sample[0][0]),
+        "convex": True,
+        "bound": None,
+        "paper": paper,
+        "url": url,
+        "sample": scores,
+        "optimum": best,
+        "differentiable": (0, 1),
+    }
+    return Entry(**shared, **facts)
+
+
+def _generator_entry(kind, optimum, origin=None, **facts):
+    """Return the entry of a generator's loss, for which the best scores are ``optimum``."""
+    paper, url = ORIGINS[origin or kind]
+
+    def scores(generator, n, spread):
+        return (spread * generator.standard_normal(n),), {"kind": kind}
+
+    def best(generator):
+        return (np.full(6, optimum),), {"kind": kind}
+
+    shared = {
+        "name": f"generator_loss, {kind}",
+        "twins": gan,
+        "target": "none",
+        "divides_by": "the number of scores",
+        "divisor": lambda sample: len(sample[0][0]),
+        "paper": paper,
+        "url": url,
+        "sample": scores,
+        "optimum": best,
+    }
+    return Entry(**shared, **facts)
+
+
+# Where the higher score is always the better, a score above all that the tests draw has the least loss.
+HIGHEST = 1e6
+EVER_HIGHER = "none: the higher the score, the lower the loss"
+SURE_OF_ALL = "Once the discriminator tells all samples apart, its own gradient vanishes too."
+LOGISTIC = {
+    "value": r"\ln(1 + e^{-r}) + \ln(1 + e^f)",
+    "gradient": r"-\sigma(-r)",
+    "input": f"of real samples: {LOG_ODDS}",
+    "minimiser": "none for one sample; where real samples have the density p and fake ones q, the score ln(p/q)",
+    "lipschitz": 1.0,
+    "limits": (SURE_OF_ALL,),
+}
+
+ENTRIES = (
+    _discriminator_entry("minimax", HIGHEST, title="Discriminator, minimax", **LOGISTIC),
+    _discriminator_entry("non-saturating", HIGHEST, "minimax", title="Discriminator, non-saturating", **LOGISTIC),
+    _discriminator_entry(
+        "lsgan",
+        1.0,
+        title="Discriminator, least squares",
+        value=r"\tfrac12 (r - 1)^2 + \tfrac12 f^2",
+        gradient="r - 1",
+        input=f"of real samples: {SCORES}",
+        minimiser="1 for a real sample; where real samples have the density p and fake ones q, p/(p + q)",
+        lipschitz=None,
+        limits=("A score far beyond 1 is punished though it is right.",),
+    ),
+    _discriminator_entry(
+        "wgan",
+        HIGHEST,
+        title="Critic (Wasserstein)",
+        value="f - r",
+        gradient="-1",
+        input=f"of real samples: {SCORES}",
+        minimiser=f"{EVER_HIGHER}, unless the critic is kept from being steep",
+        lipschitz=1.0,
+        limits=("Without a bound on the critic's slope, as by gradient_penalty, it has no lower bound.",),
+    ),
+    _discriminator_entry(
+        "hinge",
+        1.0,
+        title="Discriminator, hinge",
+        value=r"\max(0, 1 - r) + \max(0, 1 + f)",
+        gradient="-[r < 1]",
+        input=f"of real samples: {SCORES}",
+        minimiser="1 or more for a real sample; where real samples have the density p and fake ones q, sign(p - q)",
+        lipschitz=1.0,
+        limits=("Samples beyond the margin teach the discriminator nothing.",),
+    ),
+    _generator_entry(
+        "minimax",
+        HIGHEST,
+        title="Generator, minimax",
+        value=r"\ln(1 - \sigma(f)) = -\ln(1 + e^f)",
+        gradient=r"-\sigma(f)",
+        input=f"of fake samples: {LOG_ODDS}",
+        minimiser=EVER_HIGHER,
+        convex=False,
+        lipschitz=1.0,
+        bound=0.0,
+        limits=("Where the discriminator is sure that a sample is fake, the gradient vanishes.",),
+    ),
+    _generator_entry(
+        "non-saturating",
+        HIGHEST,
+        "minimax",
+        title="Generator, non-saturating",
+        value=r"-\ln\sigma(f) = \ln(1 + e^{-f})",
+        gradient=r"-\sigma(-f)",
+        input=f"of fake samples: {LOG_ODDS}",
+        minimiser=EVER_HIGHER,
+        convex=True,
+        lipschitz=1.0,
+        bound=None,
+        limits=("What fools the discriminator counts little, so a few kinds of samples may do (mode collapse).",),
+    ),
+    _generator_entry(
+        "lsgan",
+        1.0,
+        title="Generator, least squares",
+        value=r"\tfrac12 (f - 1)^2",
+        gradient="f - 1",
+        input=f"of fake samples: {SCORES}",
+        minimiser="a score of 1",
+        convex=True,
+        lipschitz=None,
+        bound=None,
+        limits=("One sample with a score far off outweighs many others.",),
+    ),
+    _generator_entry(
+        "wgan",
+        HIGHEST,
+        title="Generator (Wasserstein)",
+        value="-f",
+        gradient="-1",
+        input=f"of fake samples: {SCORES}",
+        minimiser=EVER_HIGHER,
+        convex=True,
+        lipschitz=1.0,
+        bound=None,
+        limits=("Its value says how good the samples are only as far as the critic is near its best.",),
+    ),
+    _generator_entry(
+        "hinge",
+        HIGHEST,
+        title="Generator, hinge",
+        value="-f",
+        gradient="-1",
+        input=f"of fake samples: {SCORES}",
+        minimiser=EVER_HIGHER,
+        convex=True,
+        lipschitz=1.0,
+        bound=None,
+        limits=("Unlike the discriminator's hinge it has no margin: no sample ever fools well enough.",),
+    ),
+)
+
+TOOLS = (
+    Tool(
+        name="gradient_penalty",
+        family="gan",
+        title="Gradient penalty",
+        value=r"\bigl(\lVert\nabla D(\hat x)\rVert - 1\bigr)^2, \quad"
+        r" \hat x = u\,x_{\text{real}} + (1 - u)\,x_{\text{fake}}, \quad u \sim U[0, 1]",
+        purpose="It keeps the critic of a Wasserstein GAN from being steep.",
+        limits=(
+            "It sees the critic's slope only between the samples drawn.",
+            "It costs a second pass through the critic, and the derivative of a derivative.",
+            "With batch normalisation in the critic the slope at one sample is not defined.",
+        ),
+        paper="I. Gulrajani et al., Improved training of Wasserstein GANs (2017)",
+        url="https://arxiv.org/abs/1704.00028",
+    ),
+)

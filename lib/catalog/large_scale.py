@@ -1,0 +1,46 @@
+"""The entries of what computes a loss where the plain formula does not fit."""
+
+from lib.catalog._entry import Tool
+
+TOOLS = (
+    Tool(
+        name="linear_cross_entropy",
+        family="large_scale",
+        title="Cross-entropy of a linear layer",
+        value=r"-\ln \operatorname{softmax}(W h + b)_y",
+        purpose="It is the cross-entropy of a last layer with many classes, without the memory for all logits.",
+        limits=(
+            "It has no second derivative, and no vmap.",
+            "The gradients are computed in the forward pass: without torch.no_grad() an evaluation pays for them.",
+        ),
+        paper="P.-L. Hsu et al., Liger Kernel: Efficient Triton kernels for LLM training (2024)",
+        url="https://arxiv.org/abs/2410.10989",
+    ),
+    Tool(
+        name="distributed_nt_xent_loss",
+        family="large_scale",
+        title="NT-Xent over processes",
+        value=r"\frac{1}{2N} \sum_i -\ln\frac{e^{z_i \cdot z_{p(i)} / \tau}}{\sum_{j \ne i} e^{z_i \cdot z_j / \tau}}",
+        purpose="It is nt_xent_loss of a batch that is spread over processes, with the rivals of all of them.",
+        limits=(
+            "Each process holds the embeddings of all.",
+            "The gradient is right after an average over processes, as DistributedDataParallel takes it.",
+        ),
+        paper="T. Chen et al., A simple framework for contrastive learning of visual representations (2020)",
+        url="https://arxiv.org/abs/2002.05709",
+    ),
+    Tool(
+        name="distributed_clip_loss",
+        family="large_scale",
+        title="CLIP's loss over processes",
+        value=r"-\frac{1}{2N} \sum_i \Bigl(\ln\frac{e^{u_i \cdot v_i / \tau}}{\sum_j e^{u_i \cdot v_j / \tau}}"
+        r" + \ln\frac{e^{u_i \cdot v_i / \tau}}{\sum_j e^{u_j \cdot v_i / \tau}}\Bigr)",
+        purpose="It is clip_loss of a batch that is spread over processes, with the rivals of all of them.",
+        limits=(
+            "Each process holds the embeddings of all, and all their similarities.",
+            "The gradient is right after an average over processes, as DistributedDataParallel takes it.",
+        ),
+        paper="A. Radford et al., Learning transferable visual models from natural language supervision (2021)",
+        url="https://arxiv.org/abs/2103.00020",
+    ),
+)

@@ -1,0 +1,135 @@
+"""The entries of the losses that learn from samples without labels."""
+
+import math
+
+import numpy as np
+
+from lib.catalog._entry import Entry
+from lib.reference import semi_supervised
+
+STEEPEST = 1.5434046384182085  # where x / (2 cosh(x/2))^2, the slope of the entropy of two classes, is largest
+
+
+def _logits(generator, n, spread):
+    """Draw the logits of two classes."""
+    return (spread * generator.standard_normal((n, 2)),), {}
+
+
+def _views(**options):
+    """Return a function that draws the logits of a student and those, mostly surer, of a teacher."""
+
+    def sample(generator, n, spread):
+        return (_logits(generator, n, spread)[0][0], 30 * _logits(generator, n, spread)[0][0]), options
+
+    return sample
+
+
+def _certain(generator):
+    """Return predictions that leave no doubt."""
+    return (800.0 * np.eye(2)[generator.integers(2, size=6)],), {}
+
+
+def _as_told(generator):
+    """Return predictions that leave no doubt of the class that the other view favours."""
+    (_, target), options = _views(threshold=0.95)(generator, 6, 1.0)
+    return (800.0 * np.eye(2)[target.argmax(1)], target), options
+
+
+def _in_agreement(**options):
+    """Return a function that draws students with the probabilities of their teachers."""
+
+    def optimum(generator):
+        target = _logits(generator, 6, 1.0)[0][0]
+        return (target + generator.standard_normal((6, 1)), target), options
+
+    return optimum
+
+
+def _entry(**facts):
+    """Return an entry with what these losses share."""
+    shared = {
+        "twins": semi_supervised,
+        "target": "of the teacher, logits of the shape of the input; no gradient flows to them",
+        "divides_by": "the number of rows of logits",
+        "divisor": lambda sample: len(sample[0][0]),
+        "bound": None,
+    }
+    return Entry(**{**shared, **facts})
+
+
+ENTRIES = (
+    _entry(
+        name="entropy_loss",
+        title="Entropy",
+        value=r"-\sum_j p_j \ln p_j, \quad p = \operatorname{softmax}(z)",
+        gradient=r"-p_j (\ln p_j + \ell)",
+        input="logits, shape (N, C) or (N, C, d1, ..., dK)",
+        target="none",
+        minimiser="certainty, of whichever class",
+        convex=False,
+        lipschitz=math.sqrt(2) * STEEPEST / (2 * math.cosh(STEEPEST / 2)) ** 2,
+        bound=math.log(2),
+        limits=(
+            "It makes the model surer, not righter: what it has wrong it learns by heart.",
+            "Alone it is least where all samples get one class.",
+        ),
+        paper="Y. Grandvalet, Y. Bengio, Entropy regularization, in Semi-supervised learning (2006)",
+        url="https://doi.org/10.7551/mitpress/9780262033589.001.0001",
+        sample=_logits,
+        optimum=_certain,
+    ),
+    _entry(
+        name="pseudo_label_loss",
+        title="Pseudo-labels",
+        value=r"-[p_{\hat y} \ge \tau] \ln q_{\hat y}, \quad \hat y = \operatorname*{arg\,max}_j p_j",
+        gradient=r"[p_{\hat y} \ge \tau] (q_j - [j = \hat y])",
+        input="logits of a strongly distorted view, shape (N, C) or (N, C, d1, ..., dK); q is their softmax",
+        target="logits of a weakly distorted view, of the shape of the input; no gradient flows to them",
+        divides_by="the number of rows of logits, those that are not believed included",
+        minimiser="certainty of the class that the other view is sure of",
+        convex=True,
+        lipschitz=math.sqrt(2),
+        limits=(
+            "A wrong guess that is sure enough is taught as if it were true.",
+            "Where the model is rarely sure, nearly nothing is learnt.",
+        ),
+        paper="K. Sohn et al., FixMatch: simplifying semi-supervised learning with consistency and confidence (2020)",
+        url="https://arxiv.org/abs/2001.07685",
+        sample=_views(threshold=0.95),
+        optimum=_as_told,
+    ),
+    _entry(
+        name="consistency_loss, mse",
+        title="Consistency, mean square",
+        value=r"\frac1C \sum_j (q_j - p_j)^2",
+        gradient=r"\tfrac2C q_j \bigl(q_j - p_j - \textstyle\sum_k q_k (q_k - p_k)\bigr)",
+        input="logits of the student, shape (N, C) or (N, C, d1, ..., dK); q is their softmax, p that of the teacher's",
+        minimiser="the teacher's probabilities",
+        convex=False,
+        lipschitz=math.sqrt(2) * 8 / 27,
+        bound=1.0,
+        limits=(
+            "A student that is sure of something else has nearly no gradient.",
+            "It shrinks as classes are added: the mean is over them too.",
+        ),
+        paper="A. Tarvainen, H. Valpola, Mean teachers are better role models (2017)",
+        url="https://arxiv.org/abs/1703.01780",
+        sample=_views(kind="mse"),
+        optimum=_in_agreement(kind="mse"),
+    ),
+    _entry(
+        name="consistency_loss, kl",
+        title="Consistency, Kullback-Leibler",
+        value=r"\sum_j p_j \ln\frac{p_j}{q_j}",
+        gradient="q_j - p_j",
+        input="logits of the student, shape (N, C) or (N, C, d1, ..., dK); q is their softmax, p that of the teacher's",
+        minimiser="the teacher's probabilities",
+        convex=True,
+        lipschitz=math.sqrt(2),
+        limits=("It has no bound: a teacher that is sure and wrong pulls as hard as a wrong label.",),
+        paper="Q. Xie et al., Unsupervised data augmentation for consistency training (2020)",
+        url="https://arxiv.org/abs/1904.12848",
+        sample=_views(kind="kl"),
+        optimum=_in_agreement(kind="kl"),
+    ),
+)

@@ -1,0 +1,83 @@
+"""Losses for samples without labels, and their gradients: logits of shape (N, C)."""
+
+import numpy as np
+
+from lib.reference.classification import cross_entropy, cross_entropy_grad
+from lib.reference.divergence import distillation_loss
+
+
+def _below_the_likeliest(logits):
+    """Return d = z - max z, where e^d is 0 anyway no lower than -1000, and e^d without and with the likeliest class."""
+    below = np.maximum(logits - logits.max(1, keepdims=True), -1000.0)
+    odds = np.exp(below)
+    rivals = odds.copy()
+    rivals[np.arange(len(logits)), logits.argmax(1)] = 0
+    return below, rivals, odds
+
+
+def _softmax(logits):
+    odds = _below_the_likeliest(logits)[2]
+    return odds / odds.sum(1, keepdims=True)
+
+
+def entropy_loss(input):
+    """log(1 + R) - sum_j p_j d_j, d = z - max z, R the sum of e^d_j without the likeliest class."""
+    below, rivals, odds = _below_the_likeliest(np.float64(input))
+    return np.log1p(rivals.sum(1)) - (rivals * below).sum(1) / odds.sum(1)
+
+
+def entropy_loss_grad(input):
+    """p_j (sum_k p_k d_k - d_j)."""
+    below, _, odds = _below_the_likeliest(np.float64(input))
+    p = odds / odds.sum(1, keepdims=True)
+    return p * ((p * below).sum(1, keepdims=True) - below)
+
+
+def pseudo_label_loss(input, target, *, threshold=0.95):
+    """[max p >= tau] cross_entropy(z, argmax p), p = softmax(t)."""
+    believed, label = _believed(np.float64(target), threshold)
+    return np.where(believed, cross_entropy(np.float64(input), label), 0.0)
+
+
+def pseudo_label_loss_grad(input, target, *, threshold=0.95):
+    """[max p >= tau] (softmax(z) - [j = argmax p]), in z."""
+    believed, label = _believed(np.float64(target), threshold)
+    return np.where(believed[:, None], cross_entropy_grad(np.float64(input), label), 0.0)
+
+
+def _believed(logits, threshold):
+    """Return whether the largest probability reaches the threshold: R tau <= 1 - tau; and whose it is."""
+    rivals = _below_the_likeliest(logits)[1]
+    return rivals.sum(1) * threshold <= 1 - threshold, logits.argmax(1)
+
+
+def consistency_loss(input, target, *, kind="mse"):
+    """sum_j (q_j - p_j)^2 / C, q = softmax(z), p = softmax(t); kl sum_j p_j log(p_j / q_j)."""
+    student, teacher = np.float64(input), np.float64(target)
+    if kind == "kl":
+        return distillation_loss(student, teacher, teacher.argmax(1), temperature=1.0, weight=1.0)
+    return (_difference(student, teacher) ** 2).mean(1)
+
+
+def consistency_loss_grad(input, target, *, kind="mse"):
+    """2 q_j (q_j - p_j - sum_k q_k (q_k - p_k)) / C; kl q - p; in z."""
+    difference = _difference(np.float64(input), np.float64(target))
+    if kind == "kl":
+        return difference
+    q = _softmax(np.float64(input))
+    top = q.argmax(1)[:, None]
+    # from the likeliest class on, so that its own derivative, which is minus the sum of the others', does not cancel
+    force = difference - np.take_along_axis(difference, top, 1)
+    return 2 * q * (force - (q * force).sum(1, keepdims=True)) / q.shape[1]
+
+
+def _difference(student, teacher):
+    """Return q - p, where they are near from q = p e^w s: w is the change of a logit, s = q / p of the likeliest."""
+    q, p = _softmax(student), _softmax(teacher)
+    top = teacher.argmax(1)[:, None]
+    change = student - teacher
+    change = change - np.take_along_axis(change, top, 1)
+    near = abs(change) < 1
+    scale = np.take_along_axis(q, top, 1) / np.take_along_axis(p, top, 1)
+    gain = np.where(near, p * scale * np.expm1(np.where(near, change, 0.0)), q - p * scale)
+    return np.where(near, gain - p * gain.sum(1, keepdims=True), q - p)
