@@ -96,7 +96,7 @@ def _surprise(logits, target, weight, ignore_index, label_smoothing, class_dim):
         logits = logits.masked_fill(ignored.unsqueeze(class_dim), 0.0)
         target = target.masked_fill(ignored, 0)
     loss = _log_loss(logits, target.unsqueeze(class_dim), class_dim)
-    row_weight = None if weight is None else weight[target]
+    row_weight = None if weight is None else _factors(weight, target)
     if row_weight is not None:
         loss = loss * row_weight
     if label_smoothing:
@@ -408,7 +408,7 @@ def nll_loss(
     log_probability = working_precision(input)
     index, ignored = _without_ignored(target, ignore_index)
     loss = -_at_class(log_probability, index)
-    counted = None if weight is None else _factors(weight, index, loss)
+    counted = None if weight is None else _factors(weight.to(loss.dtype), index)
     if counted is not None:
         loss = counted * loss
     if ignored is not None:
@@ -474,7 +474,7 @@ def focal_loss(
     surprise = softplus(lead)  # -log p
     loss = (gamma * _log_doubt(lead)).exp() * surprise
     if alpha is not None:
-        loss = _factors(alpha, index, loss) * loss
+        loss = _factors(alpha.to(loss.dtype), index) * loss
     return _result_of_rows(loss, ignored, reduction, input.dtype)
 
 
@@ -536,7 +536,8 @@ def sigmoid_focal_loss(
     target = target.to(logits.dtype)
     loss, _, _ = _FocalLossOfLogit.apply(logits, target, gamma)
     if alpha is not None and alpha >= 0:
-        loss = (alpha * target + (1 - alpha) * (1 - target)) * loss
+        of_no, of_yes = (torch.full((), weight, dtype=loss.dtype, device=loss.device) for weight in (1 - alpha, alpha))
+        loss = torch.lerp(of_no, of_yes, target) * loss
     return as_result(reduce(loss, reduction), dtype)
 
 
@@ -816,8 +817,8 @@ class _FocalLossOfLogit(torch.autograd.Function):
     @staticmethod
     def forward(logit, target, gamma):
         no, yes = _log_losses(logit)
-        distance = torch.lerp(logit.sigmoid(), (-logit).sigmoid(), target).clamp(min=torch.finfo(logit.dtype).tiny)
         log_loss = torch.lerp(no, yes, target)
+        distance = torch.lerp(logit.sigmoid(), (-logit).sigmoid(), target).clamp(min=torch.finfo(logit.dtype).tiny)
         return distance.pow(gamma) * log_loss, distance, log_loss
 
     @staticmethod
@@ -838,7 +839,8 @@ class _FocalLossOfLogit(torch.autograd.Function):
             log_loss = torch.lerp(softplus(logit), softplus(-logit), target)
         scale = gradient * distance.pow(ctx.gamma)
         pull = ctx.gamma * log_loss / distance
-        of_logit = scale * (torch.lerp(yes, -no, target) + pull * ((1 - 2 * target) * (yes * no)))
+        turn = pull * yes * no
+        of_logit = scale * torch.lerp(yes + turn, -(no + turn), target)
         of_target = scale * (pull * (no - yes) - logit) if ctx.needs_input_grad[1] else None
         return of_logit, of_target, None
 
@@ -982,9 +984,9 @@ def _at_class(tensor, index):
     return tensor.gather(class_dim, index.unsqueeze(class_dim)).squeeze(class_dim)
 
 
-def _factors(weight, index, loss):
+def _factors(weight, index):
     """Return the weight of the class of each row; written so that it also maps over samples (vmap)."""
-    return weight.to(loss.dtype).gather(0, index.reshape(-1)).reshape(index.shape)
+    return weight.gather(0, index.reshape(-1)).reshape(index.shape)
 
 
 def _without_ignored(target, ignore_index):
@@ -1068,6 +1070,9 @@ def _check_probabilities(input, target, ignore_index, reduction):
 
 def _check_probable(name, tensor, hint=""):
     """Raise ValueError unless each number of ``tensor`` is a probability."""
-    improbable = tensor.clamp(0, 1) != tensor  # true of NaN too
-    if any_true(improbable):
-        raise ValueError(f"{name} must hold probabilities, in [0, 1], got {tensor[improbable][0].item()}{hint}")
+    if tensor.numel() == 0:
+        return
+    least, greatest = torch.aminmax(tensor)
+    if any_true(~((least >= 0) & (greatest <= 1))):  # true of NaN too
+        wrong = tensor[~((tensor >= 0) & (tensor <= 1))][0].item()
+        raise ValueError(f"{name} must hold probabilities, in [0, 1], got {wrong}{hint}")
