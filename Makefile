@@ -12,7 +12,7 @@ BOOK := _build/.book
 CHAPTERS := $(shell find chapters -type f -not -path '*/.*')
 WEBSITE := _config.yml _toc.yml $(wildcard website/*.* website/templates/*)
 
-.PHONY: help book serve test lint lab execute lock clean distclean
+.PHONY: help book serve test lint lab execute bench mutants lock clean distclean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,16 @@ lab: $(PACKAGES) ## open the chapters in JupyterLab
 execute: $(PACKAGES) ## run NOTEBOOK=chapters/... and save it with its outputs
 	$(BIN)/python tools/execute_notebook.py $(NOTEBOOK)
 
+bench: $(PACKAGES) ## measure the losses beside their peers and write the tables of the benchmark page
+	$(BIN)/pip install --disable-pip-version-check --quiet -r requirements-bench.txt -c constraints.txt
+	$(BIN)/python -m benchmarks --output benchmarks/results.md
+
+mutants: $(PACKAGES) ## break the losses in thousands of small ways and count which of them no test notices (hours)
+	$(BIN)/pip install --disable-pip-version-check --quiet -r requirements-mutants.txt -c constraints.txt
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run
+	$(BIN)/mutmut export-cicd-stats
+	@cat mutants/mutmut-cicd-stats.json
+
 lock: | $(BIN)/pip ## install what requirements.txt asks for and write the rest's versions into constraints.txt
 	$(BIN)/pip install -r requirements.txt
 	echo '# Written by `make lock`: the versions of what the packages of requirements.txt need themselves.' > constraints.txt
@@ -45,7 +55,7 @@ lock: | $(BIN)/pip ## install what requirements.txt asks for and write the rest'
 		| grep -viE '^(torch|triton|nvidia|cuda)' >> constraints.txt
 
 clean: ## delete the website and the caches
-	rm -rf _build .hypothesis .pytest_cache .ruff_cache
+	rm -rf _build .hypothesis .pytest_cache .ruff_cache mutants
 
 distclean: clean ## delete what set-up installed, too
 	rm -rf .venv website/node_modules
