@@ -47,6 +47,19 @@ _FAMILIES = (
 ENTRIES: tuple[Entry, ...] = tuple(entry for family in _FAMILIES for entry in getattr(family, "ENTRIES", ()))
 TOOLS: tuple[Tool, ...] = tuple(tool for family in _FAMILIES for tool in getattr(family, "TOOLS", ()))
 
+_MINIMISERS = {
+    "mean": "the mean of the targets",
+    "median": "the median of the targets",
+    "quantile": "the quantile of the targets",
+    "log of the mean": "the logarithm of the mean of the targets",
+    "between median and mean": "a number between the median and the mean of the targets",
+    "posterior": "the true probabilities of the classes (the posterior)",
+    "flattened posterior": "probabilities in the order of the true ones, but more even",
+    "sharpened posterior": "probabilities in the order of the true ones, but less even",
+    "majority": "the most probable class, whatever its probability",
+    "majority above one half": "the most probable class, provided that it has more than half of the probability",
+}
+
 __all__ = ["ENTRIES", "TOOLS", "Entry", "Sample", "Tool", "card", "entry", "table"]
 
 
@@ -95,30 +108,32 @@ def card(name: str) -> str:
         ValueError: if there is none of that name.
     """
     one = entry(name)
-    code = f"losses.{one.name}" if isinstance(one, Tool) else f"losses.{one.function_name}"
-    facts = [one.purpose] if isinstance(one, Tool) else _facts(one)
-    lines = [*facts, *(f"limit: {limit}" for limit in one.limits), f"origin: [{one.paper}]({one.url})"]
+    facts = {"Purpose": one.purpose} if isinstance(one, Tool) else _facts(one)
+    facts |= {"Limits": " ".join(one.limits), "Origin": f"[{one.paper}]({one.url})"}
+    code = f"losses.{one.name.partition(',')[0]}"
     formula = one.value if isinstance(one, Tool) else f"\\ell = {one.value}"
-    return "\n".join([f"**{one.title}** `{code}`", "", f"$${formula}$$", "", *(f"- {line}" for line in lines)])
+    lines = [f"- **{label}:** {fact}" for label, fact in facts.items()]
+    return "\n".join([f"**{one.title}** `{code}`", "", f"$${formula}$$", "", *lines])
 
 
-def _facts(one: Entry) -> list[str]:
+def _facts(one: Entry) -> dict[str, str]:
+    """Return what a card says of a loss, by the label in front of it."""
     claims = [
-        f"convex: {_word(one.convex)}",
-        f"Lipschitz constant: {'none' if one.lipschitz is None else _word(one.lipschitz)}",
-        f"upper bound: {'none' if one.bound is None else _word(one.bound)}",
-        *([] if one.robust is None else [f"robust: {_word(one.robust)}"]),
-        *([] if one.calibrated is None else [f"calibrated: {_word(one.calibrated)}"]),
+        "convex" if one.convex else "not convex",
+        "no Lipschitz constant" if one.lipschitz is None else f"Lipschitz constant {one.lipschitz:.4g}",
+        "no upper bound" if one.bound is None else f"upper bound {one.bound:.4g}",
+        *([] if one.robust is None else ["robust" if one.robust else "not robust"]),
+        *([] if one.calibrated is None else ["calibrated" if one.calibrated else "not calibrated"]),
     ]
-    return [
-        f"gradient in the input: ${one.gradient}$",
-        f"input: {one.input}",
-        f"target: {one.target}",
-        f"'mean' divides by {one.divides_by}",
-        f"least on average at: {one.minimiser}",
-        "; ".join(claims),
-        f"in PyTorch: {f'`F.{one.torch}`. {one.difference}'.strip() if one.torch else 'none'}",
-    ]
+    return {
+        "Gradient in the input": f"${one.gradient}$",
+        "Input": one.input,
+        "Target": one.target,
+        "The mean divides by": one.divides_by,
+        "Least on average at": _MINIMISERS.get(one.minimiser, one.minimiser),
+        "Checked by the tests": ", ".join(claims),
+        "In PyTorch": f"`F.{one.torch}`. {one.difference}".strip() if one.torch else "none",
+    }
 
 
 def _markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
