@@ -109,8 +109,10 @@ def card(name: str) -> str:
     """
     one = entry(name)
     facts = {"Purpose": one.purpose} if isinstance(one, Tool) else _facts(one)
+    facts = {"Symbols": one.symbols} | facts if one.symbols else facts
     facts |= {"Limits": " ".join(one.limits), "Origin": f"[{one.paper}]({one.url})"}
-    code = f"losses.{one.name.partition(',')[0]}"
+    function, _, kind = one.name.partition(", ")
+    code = f'losses.{function}(..., kind="{kind}")' if kind else f"losses.{function}"
     formula = one.value if isinstance(one, Tool) else f"\\ell = {one.value}"
     lines = [f"- **{label}:** {fact}" for label, fact in facts.items()]
     return "\n".join([f"**{one.title}** `{code}`", "", f"$${formula}$$", "", *lines])
@@ -131,7 +133,7 @@ def _facts(one: Entry) -> dict[str, str]:
         "Target": one.target,
         "The mean divides by": one.divides_by,
         "Least on average at": _MINIMISERS.get(one.minimiser, one.minimiser),
-        "Checked by the tests": ", ".join(claims),
+        f"Checked by the tests{f', {one.setting}' if one.setting else ''}": ", ".join(claims),
         "In PyTorch": f"`F.{one.torch}`. {one.difference}".strip() if one.torch else "none",
     }
 

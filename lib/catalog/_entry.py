@@ -35,6 +35,7 @@ class Entry:
         title: what people call the loss.
         value: LaTeX of the loss of one sample.
         gradient: LaTeX of its derivative in the input.
+        symbols: what the letters of the formulas stand for, where the input and the target do not say so.
         input: what the first argument is, with its shape.
         target: what the second one is, with shape and dtype.
         divides_by: what "mean" divides by, in words.
@@ -54,6 +55,7 @@ class Entry:
             not move the minimiser (Ghosh, Kumar, Sastry 2017, https://arxiv.org/abs/1712.09482). None elsewhere.
         calibrated: classification: whether the class with the largest input is the most probable one wherever the
             expected loss is least. None elsewhere.
+        setting: for which sizes and options the numbers of ``lipschitz`` and ``bound`` hold, where they depend on them.
         limits: where the loss fails, one sentence each.
         torch: the name of its equal in ``torch.nn.functional``, None where there is none.
         difference: how that one differs, "" where it does not.
@@ -89,6 +91,8 @@ class Entry:
     paper: str
     url: str
     chapter: str | None = None
+    symbols: str = ""
+    setting: str = ""
     sample: Callable[[np.random.Generator, int, float], Sample]
     optimum: Callable[[np.random.Generator], Sample] | None = None
     differentiable: tuple[int, ...] = (0,)
@@ -142,6 +146,7 @@ class Tool:
         family: the name of the module that holds it.
         title: what people call it.
         value: LaTeX of what it computes.
+        symbols: what the letters of the formula stand for.
         purpose: what it is for, one sentence.
         limits: where it fails, one sentence each.
         paper: authors, title and year of its origin.
@@ -158,3 +163,4 @@ class Tool:
     paper: str
     url: str
     chapter: str | None = None
+    symbols: str = ""
