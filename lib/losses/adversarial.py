@@ -307,6 +307,8 @@ def _highest(x, epsilon, high):
 
 def _rounded_down(number, dtype):
     """Return the largest number of the dtype that is not above ``number``."""
+    if number.dtype == dtype:
+        return number
     nearest = number.to(dtype)
     below = nearest.nextafter(torch.full_like(nearest, -torch.inf))
     return torch.where(nearest.to(number.dtype) > number, below, nearest)

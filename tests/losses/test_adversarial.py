@@ -391,6 +391,16 @@ def test_the_twins_compute_in_float64():
     assert np.array_equal(reference.trades_loss(single, single[::-1], y), reference.trades_loss(wide, wide[::-1], y))
 
 
+def test_the_twin_of_trades_takes_a_single_row_and_does_not_overflow():
+    rows, y = np.array([[1e4, 0.0, -1e4], [3.0, 2.0, 1.0]]), np.array([2, 0])
+    for row, label, loss in zip(rows, y, reference.trades_loss(rows, rows, y), strict=True):
+        assert reference.trades_loss(row, row, label) == loss
+    assert reference.trades_loss(rows, rows, y)[0] == 2e4
+    together = reference.trades_loss_grad(rows, rows[::-1], y)
+    alone = [reference.trades_loss_grad(rows[i], rows[1 - i], y[i]) for i in range(2)]
+    np.testing.assert_allclose(together, np.swapaxes(alone, 0, 1))
+
+
 def trades_and_gradients(x, y, **options):
     """Return TRADES where logits are the input plus a bias, with its gradients in both, and the logits it compared."""
     x, bias = x.clone().requires_grad_(), torch.zeros(x.shape[-1], dtype=x.dtype, requires_grad=True)
