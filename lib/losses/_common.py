@@ -48,6 +48,14 @@ def check_number(name: str, value: float, fits: Callable[[float], bool], wanted:
         raise ValueError(f"{name} must be {wanted}, got {value}")
 
 
+def check_integer(name: str, value: int) -> None:
+    """Raise TypeError unless ``value`` is an integer; a bool is none."""
+    if torch.compiler.is_compiling():  # there a number may be a symbol
+        return
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
+
+
 def check_integers(name: str, tensor: torch.Tensor, meaning: str) -> None:
     """Raise TypeError unless ``tensor`` is a tensor of integers; ``meaning`` says what they stand for."""
     if not isinstance(tensor, torch.Tensor):
@@ -141,7 +149,7 @@ class WithDerivative(torch.autograd.Function):
     """An elementwise function with its derivative, where autograd would be slow or lose precision.
 
     ``WithDerivative.apply(x, function, derivative)``. The derivative is itself written in differentiable functions of
-    torch, so that second derivatives work as well.
+    torch, so that second derivatives work as well. It returns x or a new tensor, no view of x: that is written into.
     """
 
     generate_vmap_rule = True
@@ -158,4 +166,10 @@ class WithDerivative(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         (x,) = ctx.saved_tensors
-        return gradient * ctx.derivative(x), None, None
+        slope = ctx.derivative(x)
+        if slope is x or torch.is_grad_enabled():
+            return gradient * slope, None, None
+        try:
+            return slope.mul_(gradient), None, None  # a second tensor of this size would cost more than the product
+        except RuntimeError:  # vmap maps over the gradient alone
+            return gradient * slope, None, None

@@ -82,8 +82,8 @@ def _kl_of_probabilities(log_probability, target):
 
 def _kl_of_logs(log_probability, target):
     """Return exp(target) * (target - log_probability), and 0 where target is -inf."""
+    root = (target / 2).exp_()  # its square under- or overflows where the product need not
     never = target == -torch.inf
-    root = (target / 2).exp()  # its square under- or overflows where the product need not
     if any_true(never, unknown=True):  # not 0 * inf
         lowest = torch.finfo(target.dtype).min
         log_probability = torch.where(never, log_probability.clamp(min=lowest), log_probability)
@@ -134,25 +134,46 @@ def js_divergence(input: torch.Tensor, target: torch.Tensor, *, reduction: str =
     _check_probabilities("target", target)
     p = working_precision(input)
     q = target.to(p.dtype)
-    total = p + q
-    total = total.masked_fill(total < torch.finfo(p.dtype).tiny, 1.0)  # nobody's class; 1 / total would overflow
-    contrast = (p - q) / total
-    near = contrast.abs() < 0.5
-    d = contrast.masked_fill(~near, 0.0)
-    # (1 + d) log(1 + d) + (1 - d) log(1 - d), regrouped so that the terms of first order, d - d, do not appear
-    agreement = total / 4 * (2 * d * d.atanh() + (-d * d).log1p())
-    disagreement = (_against_mean(p, total) + _against_mean(q, total)) / 2
-    loss = torch.where(near, agreement, disagreement).sum(-1)
-    return as_result(reduce(loss, reduction), input.dtype)
+    return as_result(reduce(_JensenShannon.apply(p, q)[0], reduction), input.dtype)
 
 
-def _against_mean(p, total):
-    """Return p * log(2 p / total), and 0 where p is 0."""
-    never = p == 0
-    log_ratio = (2 * p.masked_fill(never, torch.finfo(p.dtype).tiny) / total).log()
-    return p * (
-        log_ratio + never
-    )  # log p + 1 is the derivative of p log p; the masked logarithm has no slope for the 1
+class _JensenShannon(torch.autograd.Function):
+    """The Jensen-Shannon divergence over the last dimension. Beside it comes log(p / m), for the backward pass."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(p, q):
+        surprise, counterpart = _against_mean(p, q), _against_mean(q, p)
+        far = p * surprise + q * counterpart
+        total = p + q
+        contrast = (p - q).div_(total.clamp(min=torch.finfo(p.dtype).tiny))
+        # (1 + d) log(1 + d) + (1 - d) log(1 - d), regrouped so that the terms of first order, d - d, do not appear
+        near = (counterpart.neg_() + surprise).mul_(contrast)
+        is_far = _beyond(contrast, 0.5)
+        near = near.add_((contrast * contrast).neg_().log1p_().clamp(min=-1)).mul_(total.div_(2))
+        return torch.lerp(near, far, is_far).sum(-1).div_(2), surprise
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs, output[1])
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx, gradient, _):
+        if gradient is None:
+            return None, None
+        p, q, surprise = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is to be derived once more
+            surprise = _against_mean(p, q)
+        half = gradient.unsqueeze(-1) / 2
+        return half * surprise, half * _against_mean(q, p) if ctx.needs_input_grad[1] else None
+
+
+def _against_mean(p, q):
+    """Return log(p / m), m the mean of p and q, to full relative precision: 0 where both are, finite where p is 0."""
+    return -((q - p) / (2 * p.clamp(min=torch.finfo(p.dtype).tiny))).log1p()
 
 
 def gaussian_kl(mean: torch.Tensor, log_variance: torch.Tensor, *, reduction: str = "mean") -> torch.Tensor:
@@ -197,7 +218,8 @@ def gaussian_kl(mean: torch.Tensor, log_variance: torch.Tensor, *, reduction: st
         )
     mu = working_precision(mean)
     v = log_variance.to(mu.dtype)
-    loss = (mu / 2 * mu + _excess(v, 1.0) / 2).sum(-1)
+    half_square = WithDerivative.apply(mu, lambda mu: (mu / 2).mul_(mu), lambda mu: mu)
+    loss = torch.add(half_square, _excess(v), alpha=0.5).sum(-1)
     return as_result(reduce(loss, reduction), mean.dtype)
 
 
@@ -267,7 +289,7 @@ def distillation_loss(
     counts = None if target.is_floating_point() else target != ignore_index
     if weight > 0:  # 0 * inf would be NaN, and so below
         teacher = teacher.to(student.dtype)
-        if counts is not None:  # the mask goes before the maths
+        if counts is not None and any_true(~counts, unknown=True):  # the mask goes before the maths
             student = student.masked_fill(~counts.unsqueeze(class_dim), 0.0)
             teacher = teacher.masked_fill(~counts.unsqueeze(class_dim), 0.0)
         soft = weight * _softened_divergence(student, teacher, temperature, class_dim)
@@ -279,43 +301,108 @@ def distillation_loss(
 
 def _softened_divergence(student, teacher, temperature, class_dim):
     """Return T^2 KL(softmax(teacher / T) || softmax(student / T)) over the class dimension."""
-    student_top, log_student_sum = _log_normaliser(student, temperature, class_dim)
-    teacher_top, log_teacher_sum = _log_normaliser(teacher, temperature, class_dim)
-    q = ((student - student_top) / temperature - log_student_sum).exp()
-    p = ((teacher - teacher_top) / temperature - log_teacher_sum).exp()
-    never = p == 0
-    # log q - log p: the difference of the logits comes first, for it is exact where they nearly agree
-    log_ratio = ((student - teacher) - (student_top - teacher_top)) / temperature - (log_student_sum - log_teacher_sum)
-    log_ratio = log_ratio.masked_fill(never, 0.0)
-    near = (log_ratio.abs() < 0.5) & ~never
-    with torch.no_grad():  # the sum of q - p, 0 but for the rounding of the normalisers, corrects it
-        surplus = torch.where(near, p * log_ratio.masked_fill(~near, 0.0).expm1(), q - p).sum(class_dim, keepdim=True)
-        correction = surplus.log1p()
-    log_ratio = (log_ratio - correction).masked_fill(never, 0.0)
-    agreement = p * _excess(temperature * log_ratio.masked_fill(~near, 0.0), temperature)
-    disagreement = (q - p - p * log_ratio) * temperature * temperature
-    return torch.where(near, agreement, disagreement).sum(class_dim)
+    return _SoftenedDivergence.apply(student, teacher, temperature, class_dim)[0].squeeze(class_dim)
 
 
-def _log_normaliser(logits, temperature, class_dim):
-    """Return the largest logit and the logarithm of the sum of exp((logits - largest) / T)."""
+class _SoftenedDivergence(torch.autograd.Function):
+    """The divergence of softened probabilities q of a student from p of a teacher, with the class dimension kept.
+
+    Beside it comes q - p, to full relative precision, for the backward pass.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(student, teacher, temperature, class_dim):
+        p, log_ratio, difference, near, is_far = _SoftenedDivergence.terms(student, teacher, temperature, class_dim)
+        scaled = temperature * near
+        agreement = (scaled / 2).mul_(scaled).mul_(_excess_series(near)).mul_(p)
+        disagreement = (
+            torch.addcmul(difference, p, log_ratio, value=-1).mul_(is_far).mul_(temperature).mul_(temperature)
+        )
+        return agreement.add_(disagreement).sum(class_dim, keepdim=True), difference
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        student, teacher, ctx.temperature, ctx.class_dim = inputs
+        ctx.save_for_backward(student, teacher, output[1])
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx, gradient, _):
+        if gradient is None:
+            return None, None, None, None
+        student, teacher, difference = ctx.saved_tensors
+        if ctx.needs_input_grad[1] or torch.is_grad_enabled():  # then the gradient is to be derived once more
+            p, log_ratio, difference, *_ = _SoftenedDivergence.terms(student, teacher, ctx.temperature, ctx.class_dim)
+        gradient = ctx.temperature * gradient
+        in_teacher = None
+        if ctx.needs_input_grad[1]:
+            # log_ratio minus its mean; measured from the likeliest class, which alone is the mean of a sure teacher
+            relative = log_ratio - log_ratio.gather(ctx.class_dim, p.detach().argmax(ctx.class_dim, keepdim=True))
+            in_teacher = -gradient * p * (relative - (p * relative).sum(ctx.class_dim, keepdim=True))
+        return gradient * difference, in_teacher, None, None
+
+    @staticmethod
+    def terms(student, teacher, temperature, class_dim):
+        """Return p, log q - log p, q - p, and the second once more, 0 where it is far from 0, and 1 there."""
+        student_top, q, log_student_sum = _softmax(student, temperature, class_dim)
+        teacher_top, p, log_teacher_sum = _softmax(teacher, temperature, class_dim)
+        # the difference of the logits comes first, for it is exact where they nearly agree
+        log_ratio = ((student - teacher) - (student_top - teacher_top)) / temperature
+        log_ratio = log_ratio - (log_student_sum - log_teacher_sum)
+        if any_true(p.detach().amin(class_dim) == 0, unknown=True):
+            log_ratio = log_ratio.masked_fill(p == 0, 1.0)  # any number far from 0: 0 * inf would be NaN
+        is_far = _beyond(log_ratio.detach(), 0.5)
+        is_near = 1 - is_far
+        far = is_far * (q - p)
+        with torch.no_grad():  # the sum of q - p, 0 but for the rounding of the normalisers, corrects the logarithms
+            near = log_ratio.clamp(-1, 1).mul_(is_near)
+            correction = torch.addcmul(far, p, near.expm1_()).sum(class_dim, keepdim=True).log1p_()
+        log_ratio = log_ratio - correction
+        near = log_ratio.clamp(-1, 1) * is_near
+        return p, log_ratio, torch.addcmul(far, p, near.expm1()), near, is_far
+
+
+def _softmax(logits, temperature, class_dim):
+    """Return the largest logit, softmax(logits / T), and the logarithm of the sum of exp((logits - largest) / T)."""
     top = logits.detach().amax(class_dim, keepdim=True)
-    return top, ((logits - top) / temperature).exp().sum(class_dim, keepdim=True).log()
+    odds = ((logits - top) / temperature).exp()
+    total = odds.sum(class_dim, keepdim=True)
+    return top, odds / total, total.log()
 
 
-def _excess(v, temperature):
-    """Return T^2 (e^u - 1 - u), where u = v / T: half of v^2 where u is small, where the definition would cancel."""
+def _beyond(x, limit):
+    """Return 1 where x is beyond the limit in either direction, else 0.
+
+    As factors or weights, such numbers choose as torch.where does, but many times faster where the choice is irregular.
+    """
+    return (x - x.clamp(-limit, limit)).sign_().abs_()
+
+
+def _excess(v):
+    """Return e^v - 1 - v, whose definition would cancel where v is small."""
 
     def function(v):
-        u = v / temperature
-        near = u.abs() < 0.5
-        small = u.masked_fill(~near, 0.0)
-        series = torch.ones_like(u)  # 2 (e^u - 1 - u) / u^2 = 1 + u/3 (1 + u/4 (1 + u/5 (...)))
-        for k in range(14 if u.dtype == torch.float64 else 9, 2, -1):  # the next term is below the rounding
-            series = series.mul(small).div_(k).add_(1)
-        return torch.where(near, v * v / 2 * series, (u.expm1() - u) * temperature * temperature)
+        near = v.clamp(-0.5, 0.5)
+        # e^(near + rest) - 1 - near - rest: of the rest, 0 where v is small, nothing cancels
+        rest = v - near
+        half = near / 2
+        slope = half.mul_(_excess_series(near))  # (e^near - 1 - near) / near
+        growth = torch.addcmul(near, near, slope).add_(1).mul_(rest.expm1())  # e^near (e^rest - 1)
+        return near.mul_(slope).add_(growth.sub_(rest))
 
-    return WithDerivative.apply(v, function, lambda v: temperature * (v / temperature).expm1())
+    return WithDerivative.apply(v, function, torch.expm1)
+
+
+def _excess_series(u):
+    """Return 2 (e^u - 1 - u) / u^2 = 1 + u/3 (1 + u/4 (1 + u/5 (...))) for u between -1/2 and 1/2."""
+    one = u.new_ones(())
+    series = torch.ones_like(u)
+    for k in range(14 if u.dtype == torch.float64 else 9, 2, -1):  # the next term is below the rounding
+        series = torch.addcmul(one, series, u, value=1 / k)
+    return series
 
 
 def _check_vectors(name, tensor):

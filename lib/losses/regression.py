@@ -50,8 +50,8 @@ def mse_loss(
         of least squares. torch: ``torch.nn.functional.mse_loss``.
     """
     dtype = _check_arguments(input, target, reduction, weight=weight)
-    residual = _residual(input, target)
-    return as_result(_weighted_mean(residual * residual, weight, reduction), dtype)
+    loss = WithDerivative.apply(_residual(input, target), lambda r: r * r, lambda r: 2 * r)
+    return as_result(_weighted_mean(loss, weight, reduction), dtype)
 
 
 def l1_loss(
@@ -138,7 +138,7 @@ def huber_loss(
 
     def rho(residual):
         clipped = residual.clamp(-delta, delta)
-        return clipped * (residual - clipped / 2)
+        return torch.sub(residual, clipped, alpha=0.5).mul_(clipped)
 
     def psi(residual):
         return residual.clamp(-delta, delta)
@@ -189,10 +189,10 @@ def smooth_l1_loss(
 
     def rho(residual):
         clipped = residual.clamp(-beta, beta)
-        return (clipped / beta) * (residual - clipped / 2)
+        return torch.sub(residual, clipped, alpha=0.5).mul_(clipped.div_(beta))
 
     def psi(residual):
-        return residual.clamp(-beta, beta) / beta
+        return residual.clamp(-beta, beta).div_(beta)
 
     return as_result(reduce(WithDerivative.apply(residual, rho, psi), reduction), dtype)
 
@@ -436,7 +436,9 @@ def gaussian_nll_loss(
         raise ValueError(f"eps must be 0 or above and finite, got {eps}")
     var, dtype = _check_variance(var, input, dtype)
     residual = _residual(input, target)
-    var = torch.where(var < eps, eps + (var - var.detach()), var)  # the value of a clamp, the gradient of none
+    small = var < eps
+    if any_true(small, unknown=True):
+        var = torch.where(small, eps + (var - var.detach()), var)  # the value of a clamp, the gradient of none
     standardised = residual / var.sqrt()
     loss = 0.5 * (var.log() + standardised * standardised)
     if full:
@@ -579,7 +581,7 @@ def _log_of_sum(x, eps):
 
     def function(x):
         larger, smaller = x.clamp(min=eps), x.clamp(max=eps)
-        return larger.log() + torch.log1p(smaller / larger)
+        return smaller.div_(larger).log1p_().add_(larger.log_())
 
     return WithDerivative.apply(x, function, lambda x: 1 / (x + eps))
 

@@ -365,6 +365,32 @@ def test_softened_divergence_is_right_at_every_temperature_and_however_near_the_
             assert_near(ours, slope, tolerance, max(map(abs, slopes)))
 
 
+@PRECISIONS
+@pytest.mark.parametrize("unlikely", [-3.0, -30.0, -60.0])
+@pytest.mark.parametrize("gap", [0.499, 0.501, 7.0, -7.0])
+def test_softened_divergence_is_right_where_only_some_classes_agree(dtype, tolerance, unlikely, gap):
+    teacher = torch.tensor([[1.0, 0.5, unlikely]], dtype=dtype)
+    student = teacher + torch.tensor([[0.0, 1e-3, gap]], dtype=dtype)
+    value, gradients = value_and_gradients(
+        lambda z, t: distillation_loss(z, t, torch.tensor([0]), temperature=1.0, weight=1.0), student, teacher
+    )
+    with mpmath.workdps(100):
+        p, q = ([mpmath.exp(mpf(v)) for v in logits[0].tolist()] for logits in (teacher, student))
+        p, q = ([v / mpmath.fsum(values) for v in values] for values in (p, q))
+        truth = mpmath.fsum(a * mpmath.log(a / b) for a, b in zip(p, q, strict=True))
+        of_student = [b - a for a, b in zip(p, q, strict=True)]
+        of_teacher = [a * (mpmath.log(a / b) - truth) for a, b in zip(p, q, strict=True)]
+        assert_near(value.item(), truth, tolerance)
+        for gradient, slopes in zip(gradients, (of_student, of_teacher), strict=True):
+            for ours, slope in zip(gradient[0].tolist(), slopes, strict=True):
+                assert_near(ours, slope, tolerance, max(map(abs, slopes)))
+
+
+def test_softened_divergence_beyond_the_largest_float_is_infinite():
+    z, t = 1e20 * torch.tensor([[0.0, 0.3, 1.0]]), 1e20 * torch.tensor([[0.1, 0.0, 2.0]])
+    assert distillation_loss(z, t, torch.tensor([0]), temperature=1e20) == INF
+
+
 @pytest.mark.parametrize(("temperature", "tolerance"), [(1e4, 1e-3), (1e12, 1e-11)])
 def test_as_temperature_grows_distillation_becomes_half_the_mean_square_of_the_centred_difference(
     temperature, tolerance
@@ -451,6 +477,23 @@ def test_a_class_that_both_rule_out_does_not_count():
     torch.testing.assert_close(value, without[0])
     torch.testing.assert_close(gradient[:, ::2], without[1][0])
     assert gradient[0, 1] == 0
+
+
+@PRECISIONS
+@pytest.mark.parametrize("certainty", [1e-3, 1.0, 15.0, 30.0, 80.0])
+def test_the_gradient_in_a_teacher_keeps_its_digits_however_sure_the_teacher_is(certainty, dtype, tolerance):
+    student = torch.tensor([[0.0, 0.5, 0.0]], dtype=dtype)
+    teacher = torch.tensor([[0.0, certainty, 0.25 * certainty]], dtype=dtype)
+    _, (_, gradient) = value_and_gradients(
+        lambda z, t: distillation_loss(z, t, torch.tensor([0]), temperature=1.0, weight=1.0), student, teacher
+    )
+    with mpmath.workdps(50):
+        p, q = ([mpmath.exp(mpf(v)) for v in logits[0].tolist()] for logits in (teacher, student))
+        p, q = ([v / mpmath.fsum(w) for v in w] for w in (p, q))
+        log_ratio = [mpmath.log(a / b) for a, b in zip(p, q, strict=True)]
+        mean = mpmath.fdot(p, log_ratio)
+        for ours, a, r in zip(gradient[0].tolist(), p, log_ratio, strict=True):
+            assert abs(ours - a * (r - mean)) <= tolerance * abs(a * (r - mean))
 
 
 @pytest.mark.parametrize("unlikely", [-INF, -200.0])

@@ -684,3 +684,27 @@ def test_an_option_out_of_range_is_refused_with_its_range(name, options, error, 
 def test_a_negative_rate_is_refused():
     with pytest.raises(ValueError, match=r"rates must be 0 or above .*, got -1\.0"):
         losses.poisson_nll_loss(torch.tensor([1.0, -1.0]), TWO, log_input=False)
+
+
+# The derivative is written into memory of its own
+
+
+@pytest.mark.parametrize("name", ["mse_loss", "huber_loss", "smooth_l1_loss", "log_cosh_loss"])
+def test_gradients_can_be_mapped_without_the_values(name):
+    prediction, target = torch.tensor([-3.0, 0.2, 0.5, 4.0]), torch.zeros(4)
+    rows = torch.autograd.functional.jacobian(
+        lambda x: getattr(losses, name)(x, target, reduction="none"), prediction, vectorize=True
+    )
+    columns = torch.autograd.functional.jacobian(
+        lambda x: getattr(losses, name)(x, target, reduction="none"), prediction
+    )
+    torch.testing.assert_close(rows, columns, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["mse_loss", "huber_loss", "smooth_l1_loss", "log_cosh_loss"])
+def test_a_second_backward_pass_finds_what_the_first_found(name):
+    prediction = torch.tensor([-3.0, 0.2, 0.5, 4.0], requires_grad=True)
+    loss = getattr(losses, name)(prediction, torch.zeros(4))
+    (first,) = grad(loss, prediction, retain_graph=True)
+    (second,) = grad(loss, prediction)
+    assert torch.equal(first, second)
