@@ -37,6 +37,8 @@ def times(steps: dict[str, Step], *, rounds: int = 15, at_least: float = 0.02) -
         rounds: how often each has its turn.
         at_least: the seconds that a turn lasts; a short step is repeated.
     """
+    # As in any process that has freed a large tensor, the allocator then keeps the pages of those up to its size.
+    torch.ones(7_000_000)
     repeats = {}
     for name, step in steps.items():
         step()  # warm up
