@@ -9,6 +9,7 @@ from lib.losses._common import (
     as_result,
     check_class_indices,
     check_floating,
+    check_integer,
     check_integers,
     check_number,
     check_real,
@@ -58,7 +59,8 @@ def cross_entropy(
 
     Raises:
         TypeError: if a dtype does not fit.
-        ValueError: if a shape, a class index, ``label_smoothing`` or ``reduction`` does not fit.
+        ValueError: if a shape, a class index, ``label_smoothing`` or ``reduction`` does not fit, or there is no class
+            (of which torch returns NaN).
 
     Example:
         >>> logits = torch.zeros(2, 10)  # ten classes, and no idea which
@@ -76,10 +78,12 @@ def cross_entropy(
     weight = None if weight is None else weight.to(logits.dtype)
     if target.is_floating_point():
         target = (1 - label_smoothing) * target.to(logits.dtype) + label_smoothing / input.shape[class_dim]
-        loss = _expected_surprise(logits, target, weight, class_dim)
+        loss = _cross_entropy_of_probabilities(logits, target, weight, class_dim)
         total_weight = loss.numel()
     else:
-        loss, total_weight = _surprise(logits, target.long(), weight, ignore_index, label_smoothing, class_dim)
+        loss, total_weight = _cross_entropy_of_indices(
+            logits, target.long(), weight, ignore_index, label_smoothing, class_dim
+        )
     if reduction == "mean":
         loss = loss.sum() / total_weight
     elif reduction == "sum":
@@ -87,7 +91,7 @@ def cross_entropy(
     return as_result(loss, dtype)
 
 
-def _surprise(logits, target, weight, ignore_index, label_smoothing, class_dim):
+def _cross_entropy_of_indices(logits, target, weight, ignore_index, label_smoothing, class_dim):
     """Return the loss of each class index, and what their mean divides by."""
     ignored = target == ignore_index
     ignored = ignored if any_true(ignored, unknown=True) else None
@@ -101,7 +105,7 @@ def _surprise(logits, target, weight, ignore_index, label_smoothing, class_dim):
         loss = loss * row_weight
     if label_smoothing:
         uniform = torch.full_like(logits, 1 / logits.shape[class_dim])
-        spread = _expected_surprise(logits, uniform, weight, class_dim)
+        spread = _cross_entropy_of_probabilities(logits, uniform, weight, class_dim)
         loss = (1 - label_smoothing) * loss + label_smoothing * spread
     if ignored is not None:
         loss = loss.masked_fill(ignored, 0.0)
@@ -114,11 +118,11 @@ def _log_loss(logits, index, class_dim):
     return _LogLoss.apply(logits, index, class_dim)[0].squeeze(class_dim)
 
 
-def _expected_surprise(logits, target, weight, class_dim):
+def _cross_entropy_of_probabilities(logits, target, weight, class_dim):
     """Return the sum over the classes of target times weight times the negative log-probability."""
     if weight is not None:
         target = target * weight.reshape([-1] + [1] * (logits.dim() - class_dim - 1))
-    return _ExpectedSurprise.apply(logits, target, class_dim)[0].squeeze(class_dim)
+    return _CrossEntropy.apply(logits, target, class_dim)[0].squeeze(class_dim)
 
 
 class _LogLoss(torch.autograd.Function):
@@ -159,7 +163,7 @@ class _LogLoss(torch.autograd.Function):
         return odds.scatter(class_dim, index, 0.0), truth, deficit
 
 
-class _ExpectedSurprise(torch.autograd.Function):
+class _CrossEntropy(torch.autograd.Function):
     """Sum over the classes of target times -log softmax: deficit plus log(1 + the odds of all but the largest).
 
     No term is negative, and in the gradient of the largest logit 1 does not cancel. Beside the loss it returns what its
@@ -170,7 +174,7 @@ class _ExpectedSurprise(torch.autograd.Function):
 
     @staticmethod
     def forward(logits, target, class_dim):
-        odds, shifted, top = _ExpectedSurprise.terms(logits, class_dim)
+        odds, shifted, top = _CrossEntropy.terms(logits, class_dim)
         others = odds.scatter(class_dim, top, 0.0).sum(class_dim, keepdim=True)
         if any_true(shifted.amin(class_dim) == -torch.inf, unknown=True):
             # A class that is ruled out (logit -inf) and never occurs (target 0) costs nothing, not 0 * inf.
@@ -189,11 +193,11 @@ class _ExpectedSurprise(torch.autograd.Function):
     def backward(ctx, gradient, *_):
         logits, target, odds, others, top = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to be derived once more
-            odds, _, _ = _ExpectedSurprise.terms(logits, ctx.class_dim)
+            odds, _, _ = _CrossEntropy.terms(logits, ctx.class_dim)
             others = odds.scatter(ctx.class_dim, top, 0.0).sum(ctx.class_dim, keepdim=True)
         in_logits = in_target = None
         if ctx.needs_input_grad[0]:
-            in_logits = _ExpectedSurprise.in_logits(target, odds, others, top, ctx.class_dim) * gradient
+            in_logits = _CrossEntropy.in_logits(target, odds, others, top, ctx.class_dim) * gradient
         if ctx.needs_input_grad[1]:
             in_target = gradient * (others.log1p() - (logits - logits.gather(ctx.class_dim, top)))
         return in_logits, in_target, None
@@ -234,10 +238,12 @@ def _check_arguments(input, target, weight, ignore_index, reduction, label_smoot
         raise TypeError(f"target must be a torch.Tensor, got {type(target).__name__}")
     if input.dim() == 0:
         raise ValueError("input must have a class dimension: shape (C,), (N, C) or (N, C, d1, ...), got a scalar")
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ValueError(f"label_smoothing must be between 0 and 1, got {label_smoothing}")
+    check_integer("ignore_index", ignore_index)
+    check_number("label_smoothing", label_smoothing, lambda share: 0 <= share <= 1, "between 0 and 1")
     class_dim = 0 if input.dim() == 1 else 1
     classes = input.shape[class_dim]
+    if classes == 0:
+        raise ValueError(f"input must have at least one class, got shape {tuple(input.shape)}")
     if weight is not None:
         check_floating("weight", weight)
     if weight is not None and tuple(weight.shape) != (classes,):
@@ -471,8 +477,8 @@ def focal_loss(
     _check_rows(input, target, ignore_index, reduction, weight=alpha, weight_name="alpha")
     logits, index, ignored = _rows(input, target, ignore_index)
     lead = _lead_of_rivals(logits, index)
-    surprise = softplus(lead)  # -log p
-    loss = (gamma * _log_doubt(lead)).exp() * surprise
+    log_loss = softplus(lead)  # -log p
+    loss = (gamma * _log_p_of_rivals(lead)).exp() * log_loss
     if alpha is not None:
         loss = _factors(alpha.to(loss.dtype), index) * loss
     return _result_of_rows(loss, ignored, reduction, input.dtype)
@@ -548,12 +554,13 @@ def class_balanced_weights(counts: torch.Tensor, *, beta: float = 0.999) -> torc
 
     .. math:: w_j \propto \frac{1 - \beta}{1 - \beta^{n_j}}, \qquad \sum_j w_j = C.
 
-    With :math:`\beta = 0` all classes weigh 1; with :math:`\beta = 1` a class weighs as the inverse of its frequency.
-    The result is the ``weight`` of :func:`cross_entropy` or the ``alpha`` of :func:`focal_loss`.
+    With :math:`\beta = 0` all classes weigh 1. With :math:`\beta = 1` a class weighs as the inverse of its frequency,
+    and only there do the probabilities that minimise the weighted cross-entropy become those of balanced classes. The
+    result is the ``weight`` of :func:`cross_entropy` or the ``alpha`` of :func:`focal_loss`.
 
     Args:
         counts: the number of samples of each class, above 0, integers or floats of shape (C,).
-        beta: the share of a sample that its predecessors leave new, in [0, 1].
+        beta: the share of a sample that each earlier sample of its class leaves new, in [0, 1].
 
     Returns:
         The weights, shape (C,), in the dtype of ``counts``, or torch's default dtype where that is an integer.
@@ -628,11 +635,13 @@ def generalized_cross_entropy(
     _check_rows(input, target, ignore_index, reduction)
     logits, index, ignored = _rows(input, target, ignore_index)
     lead = _lead_of_rivals(logits, index)
-    surprise = softplus(lead)  # -log p
-    if q == 0:
-        return _result_of_rows(surprise, ignored, reduction, input.dtype)
-    # expm1 keeps the digits of a small loss, exp those of the gradient of a large one.
-    loss = torch.where(q * surprise < 1, -torch.expm1(-q * surprise), 1 - torch.exp(-q * surprise)) / q
+    log_loss = softplus(lead)  # -log p
+    if q < torch.finfo(torch.float64).tiny:  # 1 / q could overflow
+        return _result_of_rows(log_loss, ignored, reduction, input.dtype)
+    # expm1 keeps the digits of a small loss, exp those of the gradient of a large one; the smallest products underflow.
+    product = q * log_loss
+    loss = torch.where(product < 1, -torch.expm1(-product), 1 - torch.exp(-product)) / q
+    loss = torch.where(product < torch.finfo(loss.dtype).eps / 2, log_loss, loss)
     return _result_of_rows(loss, ignored, reduction, input.dtype)
 
 
@@ -690,7 +699,7 @@ def symmetric_cross_entropy(
     _check_rows(input, target, ignore_index, reduction)
     logits, index, ignored = _rows(input, target, ignore_index)
     lead = _lead_of_rivals(logits, index)
-    loss = -beta * log_zero * _log_doubt(lead).exp()
+    loss = -beta * log_zero * _log_p_of_rivals(lead).exp()
     if alpha:  # not 0 * inf where the true class is ruled out
         loss = loss + alpha * softplus(lead)
     return _result_of_rows(loss, ignored, reduction, input.dtype)
@@ -708,7 +717,7 @@ def brier_loss(
 
     This is Brier's own score, over all classes, in [0, 2]; with two classes it is twice the score of one of them. Like
     cross-entropy it is least where :math:`p = t`, but a wrong answer costs at most 2, and a badly wrong one has next to
-    no gradient.
+    no gradient. Where every logit is -inf, each :math:`p_j` is taken to be 0.
 
     Args:
         input: logits (nats), shape (C,), (N, C) or (N, C, d1, ..., dK).
@@ -783,8 +792,7 @@ class _LogLossOfLogit(torch.autograd.Function):
 
     @staticmethod
     def forward(logit, target, pos_weight):
-        no, yes = _log_losses(logit)
-        return torch.lerp(no, yes if pos_weight is None else pos_weight * yes, target)
+        return _log_loss_of_logit(logit, target, pos_weight)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -793,7 +801,7 @@ class _LogLossOfLogit(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         logit, target, pos_weight = ctx.saved_tensors
-        slope_no, slope_yes = logit.sigmoid(), -(-logit).sigmoid()
+        slope_no, slope_yes = logit.sigmoid(), -(-logit).sigmoid_()
         if pos_weight is not None:
             slope_yes = pos_weight * slope_yes
         of_target = of_weight = None
@@ -801,7 +809,7 @@ class _LogLossOfLogit(torch.autograd.Function):
             yes = softplus(-logit)
             of_target = gradient * ((yes if pos_weight is None else pos_weight * yes) - softplus(logit))
         if ctx.needs_input_grad[2]:
-            of_weight = gradient * target * softplus(-logit)
+            of_weight = gradient * (target * softplus(-logit)).masked_fill(target == 0, 0.0)  # not 0 * inf
         return gradient * torch.lerp(slope_no, slope_yes, target), of_target, of_weight
 
 
@@ -816,8 +824,7 @@ class _FocalLossOfLogit(torch.autograd.Function):
 
     @staticmethod
     def forward(logit, target, gamma):
-        no, yes = _log_losses(logit)
-        log_loss = torch.lerp(no, yes, target)
+        log_loss = _log_loss_of_logit(logit, target)
         distance = torch.lerp(logit.sigmoid(), (-logit).sigmoid(), target).clamp(min=torch.finfo(logit.dtype).tiny)
         return distance.pow(gamma) * log_loss, distance, log_loss
 
@@ -836,21 +843,31 @@ class _FocalLossOfLogit(torch.autograd.Function):
         yes, no = logit.sigmoid(), (-logit).sigmoid()
         if torch.is_grad_enabled():  # the gradient is to be derived once more
             distance = torch.lerp(yes, no, target).clamp(min=torch.finfo(logit.dtype).tiny)
-            log_loss = torch.lerp(softplus(logit), softplus(-logit), target)
+            log_loss = _of_no_and_yes(softplus(logit), softplus(-logit), target)
         scale = gradient * distance.pow(ctx.gamma)
-        pull = ctx.gamma * log_loss / distance
-        turn = pull * yes * no
+        pull = (log_loss / distance).clamp(max=torch.finfo(logit.dtype).max)  # not inf * 0 at an infinite logit
+        turn = ctx.gamma * (pull * yes * no)
         of_logit = scale * torch.lerp(yes + turn, -(no + turn), target)
-        of_target = scale * (pull * (no - yes) - logit) if ctx.needs_input_grad[1] else None
+        of_target = scale * (ctx.gamma * pull * (no - yes) - logit) if ctx.needs_input_grad[1] else None
         return of_logit, of_target, None
 
 
-def _log_losses(logit):
-    """Return softplus(logit) and softplus(-logit), what a no and a yes cost, from one exponential."""
+def _log_loss_of_logit(logit, target, pos_weight=None):
+    """Return (1 - target) softplus(logit) + pos_weight target softplus(-logit), from one exponential."""
     common = logit.abs().neg_().exp_().log1p_()
-    no = logit.relu()
-    yes = no - logit
-    return no.add_(common), yes.add_(common)
+    no, yes = logit.relu(), (-logit).relu_()
+    return _of_no_and_yes(no.add_(common), yes.add_(common), target, pos_weight)
+
+
+def _of_no_and_yes(no, yes, target, pos_weight=None):
+    """Return (1 - target) no + pos_weight target yes, where what does not occur costs nothing, not 0 * inf."""
+    loss = torch.lerp(no, yes if pos_weight is None else pos_weight * yes, target)
+    if any_true(~loss.detach().sum().isfinite(), unknown=True):  # lerp takes the difference of the two
+        infinite = no.isinf() | yes.isinf()
+        of_yes = target if pos_weight is None else pos_weight * target
+        no, yes = no.masked_fill(target == 1, 0.0), yes.masked_fill(of_yes == 0, 0.0)
+        loss = torch.where(infinite, (1 - target) * no + of_yes * yes, loss)
+    return loss
 
 
 class _LeadOfRivals(torch.autograd.Function):
@@ -900,7 +917,8 @@ class _LeadOfRivals(torch.autograd.Function):
 class _BrierScore(torch.autograd.Function):
     """Sum over the classes of (softmax - target)^2. Beside it come what its backward pass needs.
 
-    Where the probability of the likeliest class rounds to 1, what it lacks is the sum of all others.
+    Where the probability of the likeliest class rounds to 1, what it lacks is the sum of all others. Where every class
+    is ruled out, each probability is 0, as in the other losses of class indices.
     """
 
     generate_vmap_rule = True
@@ -926,21 +944,33 @@ class _BrierScore(torch.autograd.Function):
         if torch.is_grad_enabled():  # the gradient is to be derived once more
             probability, excess = _BrierScore.terms(logits, target, likeliest, ctx.class_dim)
         gradient = 2 * gradient.unsqueeze(ctx.class_dim)
-        expected = (probability * excess).sum(ctx.class_dim, keepdim=True)
-        slope = (probability * (excess - expected)).scatter(ctx.class_dim, likeliest, 0.0)
-        slope = slope.scatter(ctx.class_dim, likeliest, -slope.sum(ctx.class_dim, keepdim=True))
+        lead = _BrierScore.lead(logits, target, probability, excess, likeliest, ctx.class_dim)
+        expected = (probability * lead).sum(ctx.class_dim, keepdim=True)
+        slope = probability * (lead - expected)
         return gradient * slope, -gradient * excess if ctx.needs_input_grad[1] else None, None
+
+    @staticmethod
+    def lead(logits, target, probability, excess, likeliest, class_dim):
+        """Return softmax - target, less that of the likeliest class, exactly 0 where both are alike.
+
+        With a sure target on the likeliest class both excesses may be small, and their difference has the digits. With
+        any other the differences of the probabilities and of the targets have them: of two equal logits none is left.
+        """
+        largest = logits.gather(class_dim, likeliest).clamp(min=torch.finfo(logits.dtype).min)
+        at_top, sure = probability.gather(class_dim, likeliest), target.gather(class_dim, likeliest)
+        apart = at_top * torch.expm1(logits - largest) - (target - sure)
+        return torch.where(sure > 0.75, excess - excess.gather(class_dim, likeliest), apart)
 
     @staticmethod
     def terms(logits, target, likeliest, class_dim):
         """Return softmax and softmax - target, both to full relative precision."""
         odds, _ = _odds(logits, class_dim)
-        largest = odds.gather(class_dim, likeliest)
+        largest = odds.gather(class_dim, likeliest)  # 1, or 0 where all classes are ruled out
         odds = odds.scatter(class_dim, likeliest, 0.0)
         against = odds.sum(class_dim, keepdim=True)
-        total = largest + against
+        total = (largest + against).clamp(min=torch.finfo(odds.dtype).tiny)
         share = odds / total
-        lack = (1 - target.gather(class_dim, likeliest)) - against / total
+        lack = (largest.detach() - target.gather(class_dim, likeliest)) - against / total
         return (
             share.scatter(class_dim, likeliest, largest / total),
             (share - target).scatter(class_dim, likeliest, lack),
@@ -957,7 +987,7 @@ def _lead_of_rivals(logits, index):
     return lead
 
 
-def _log_doubt(lead):
+def _log_p_of_rivals(lead):
     """Return log(1 - p) for the lead of the rivals, finite also where that is infinite."""
     largest = torch.finfo(lead.dtype).max
     return -softplus(-lead.clamp(-largest, largest))
@@ -1048,12 +1078,10 @@ def _check_rows(input, target, ignore_index, reduction, *, weight=None, weight_n
     """Raise TypeError or ValueError unless ``target`` holds a class index for each row of ``input``."""
     check_integers("target", target, "class indices")
     _check_arguments(input, target, None, ignore_index, reduction, 0.0)
-    classes = input.shape[_class_dim(input)]
-    if classes == 0:
-        raise ValueError(f"input must have at least one class, got shape {tuple(input.shape)}")
     if weight is None:
         return
     check_floating(weight_name, weight)
+    classes = input.shape[_class_dim(input)]
     if tuple(weight.shape) != (classes,):
         raise ValueError(
             f"{weight_name} must have one factor for each of the {classes} classes, got {tuple(weight.shape)}"
@@ -1063,8 +1091,6 @@ def _check_rows(input, target, ignore_index, reduction, *, weight=None, weight_n
 def _check_probabilities(input, target, ignore_index, reduction):
     """Raise TypeError or ValueError unless ``target`` holds class probabilities for each row of ``input``."""
     _check_arguments(input, target, None, ignore_index, reduction, 0.0)
-    if input.shape[_class_dim(input)] == 0:
-        raise ValueError(f"input must have at least one class, got shape {tuple(input.shape)}")
     _check_probable("target", target)
 
 

@@ -141,7 +141,6 @@ def generator_loss(fake: torch.Tensor, *, kind: str = "non-saturating", reductio
     return as_result(reduce(loss, reduction), fake.dtype)
 
 
-@torch.compiler.disable  # torch.compile knows no second derivatives; the rest of a training step may be compiled
 def gradient_penalty(
     critic: Callable[[torch.Tensor], torch.Tensor],
     real: torch.Tensor,
@@ -180,10 +179,12 @@ def gradient_penalty(
         ``reduction`` is "none". Where gradients are disabled it is computed all the same, without a graph.
 
     Raises:
-        TypeError: if ``critic`` is not callable, ``real`` or ``fake`` is not a floating-point tensor, or what the
-            critic returns is not a tensor.
-        ValueError: if the shapes differ or have no batch dimension, if the critic does not give one score per sample or
-            its scores do not depend on the samples, or if ``target_norm`` or ``reduction`` does not fit.
+        TypeError: if ``critic`` is not callable, ``real`` or ``fake`` is not a floating-point tensor, ``generator`` is
+            not a torch.Generator, or what the critic returns is not a tensor.
+        ValueError: if the shapes differ, have no batch dimension or hold samples of no numbers, if the critic does not
+            give one score per sample or its scores do not depend on the samples, or if ``target_norm`` or ``reduction``
+            does not fit.
+        RuntimeError: under ``torch.inference_mode()``, where a critic has no gradient.
 
     Example:
         >>> weight = torch.tensor([3.0, 4.0], requires_grad=True)
@@ -203,7 +204,21 @@ def gradient_penalty(
     _check_pairs(real, fake)
     if real.dim() == 0:
         raise ValueError("real must have a batch dimension: shape (N, ...), got a scalar")
+    if 0 in real.shape[1:]:
+        raise ValueError(f"real must have at least one number in each sample, got shape {tuple(real.shape)}")
     check_number("target_norm", target_norm, lambda norm: 0 <= norm < math.inf, "at least 0 and finite")
+    if not (generator is None or isinstance(generator, torch.Generator)):
+        raise TypeError(f"generator must be a torch.Generator or None, got {type(generator).__name__}")
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError("gradient_penalty needs the graph of the critic, which torch.inference_mode() does not keep")
+    penalty = _penalty_between
+    if torch.compiler.is_compiling():  # which knows no second derivatives; a decorator would load it with this module
+        penalty = torch.compiler.disable(penalty)
+    return penalty(critic, real, fake, target_norm, generator, reduction)
+
+
+def _penalty_between(critic, real, fake, target_norm, generator, reduction):
+    """Return the penalty at random points between real and fake samples."""
     points = _points_between(real.detach(), fake.detach(), generator).requires_grad_()
     graph = torch.is_grad_enabled()
     with torch.enable_grad():
@@ -214,8 +229,12 @@ def gradient_penalty(
         )
     if gradient is None:
         raise ValueError("critic must be a function of the samples; its scores do not depend on them")
-    excess = _norm(working_precision(gradient.unsqueeze(-1).flatten(1))) - target_norm
-    return as_result(reduce(excess.square(), reduction), points.dtype)
+    rows = working_precision(gradient.unsqueeze(-1).flatten(1))
+    # Autograd would take the derivative through the norm, by way of numbers that over- and underflow before g does.
+    penalty = WithDerivative.apply(
+        rows, lambda g: (_norm(g) - target_norm).square(), lambda g: 2 * (g - _direction(g) * target_norm)
+    )
+    return as_result(reduce(penalty.squeeze(1), reduction), points.dtype)
 
 
 def _points_between(real, fake, generator):
@@ -228,12 +247,22 @@ def _points_between(real, fake, generator):
 
 
 def _norm(vectors):
-    """Return the Euclidean norm of each row, also where squares over- or underflow; at 0 its derivative is 0."""
+    """Return the Euclidean norm of each row, shape (N, 1), also where squares over- or underflow."""
+    scale = _scale(vectors)
+    return (vectors / scale).square().sum(1, keepdim=True).sqrt() * scale
+
+
+def _direction(vectors):
+    """Return each row divided by its norm; a row of zeros stays as it is, and its derivative is no NaN."""
+    scaled = vectors / _scale(vectors)
+    squares = scaled.square().sum(1, keepdim=True)
+    return scaled / squares.masked_fill(squares == 0, 1.0).sqrt()
+
+
+def _scale(vectors):
+    """Return a number of the size of the largest in each row, a constant by which all can be divided."""
     limits = torch.finfo(vectors.dtype)
-    scale = vectors.detach().abs().amax(1, keepdim=True).clamp(limits.tiny, limits.max)
-    squares = (vectors / scale).square().sum(1)
-    zero = squares == 0
-    return squares.masked_fill(zero, 1.0).sqrt().masked_fill(zero, 0.0) * scale.squeeze(1)
+    return vectors.detach().abs().amax(1, keepdim=True).clamp(limits.tiny, limits.max)
 
 
 def _half_square(x):

@@ -1,5 +1,7 @@
 """Losses at a scale where the plain formula does not fit: more logits than memory, a batch spread over processes."""
 
+from functools import partial
+
 import torch
 import torch.distributed as dist
 from torch.nn.functional import pad
@@ -7,6 +9,7 @@ from torch.nn.functional import pad
 from lib.losses._common import (
     check_class_indices,
     check_floating,
+    check_integer,
     check_integers,
     check_number,
     check_reduction,
@@ -14,6 +17,8 @@ from lib.losses._common import (
     without_autocast,
 )
 from lib.losses.metric import _check_chunk_size, _check_embeddings, _check_two_dimensions, clip_loss, nt_xent_loss
+
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # of which processes have to choose the same
 
 
 def linear_cross_entropy(
@@ -64,8 +69,8 @@ def linear_cross_entropy(
         small loss of a confident right answer.
 
     Raises:
-        TypeError: if a dtype does not fit.
-        ValueError: if a shape, a class index or an option does not fit.
+        TypeError: if a dtype, or the type of an option, does not fit.
+        ValueError: if a shape, a device, a class index or an option does not fit.
 
     Example:
         >>> hidden, weight = torch.zeros(2, 8), torch.zeros(10, 8)  # ten words, and no idea which
@@ -149,13 +154,13 @@ def _chunk_by_chunk(hidden, weight, bias, target, counted, factor, wanted, label
             loss[rows], share = _differentiate_(logits, index, label_smoothing)
             if not any(wanted):
                 continue
-            share = share * factor[rows]
+            logits.mul_((share * factor[rows]).unsqueeze(1))  # before the product with the weight, which may overflow
             if d_hidden is not None:
-                d_hidden[rows] = (logits @ weight).mul_(share.unsqueeze(1))
+                d_hidden[rows] = logits @ weight
             if d_weight is not None:
-                d_weight.addmm_(logits.T, x * share.unsqueeze(1))
+                d_weight.addmm_(logits.T, x)
             if d_bias is not None:
-                d_bias.addmv_(logits.T, share)
+                d_bias.add_(logits.sum(0))
     return loss, gradients
 
 
@@ -195,6 +200,7 @@ def _check_linear(hidden, weight, target, bias, ignore_index, label_smoothing, r
     check_floating("hidden", hidden)
     check_floating("weight", weight)
     check_integers("target", target, "class indices")
+    check_integer("ignore_index", ignore_index)
     check_number("label_smoothing", label_smoothing, lambda share: 0 <= share <= 1, "between 0 and 1")
     _check_chunk_size(chunk_size)
     if weight.dim() != 2 or len(weight) == 0:
@@ -215,6 +221,10 @@ def _check_linear(hidden, weight, target, bias, ignore_index, label_smoothing, r
             raise ValueError(
                 f"bias must have one number for each of the {len(weight)} classes, got {tuple(bias.shape)}"
             )
+    tensors = {"hidden": hidden, "weight": weight, "target": target, "bias": hidden if bias is None else bias}
+    if len({x.device for x in tensors.values()}) > 1:
+        places = ", ".join(f"{name} on {x.device}" for name, x in tensors.items())
+        raise ValueError(f"hidden, weight, target and bias must be on one device, got {places}")
     check_class_indices(target, len(weight), ignore_index)
 
 
@@ -241,7 +251,8 @@ def distributed_nt_xent_loss(
 
     Args:
         input: this process's share of the embeddings of one view, shape (N, D). N may differ between processes, and
-            may be 0; D may not.
+            may be 0; D and the dtype may not. Where the share of one process needs a gradient, the loss of all has one,
+            and all have to call ``backward``.
         target: embeddings of the other view, in the shape of ``input``.
         temperature: the unit of cosine similarity, above 0; the same on all processes.
         chunk_size: as in :func:`nt_xent_loss`.
@@ -254,7 +265,8 @@ def distributed_nt_xent_loss(
 
     Raises:
         TypeError: if a dtype does not fit.
-        ValueError: if a shape or an option does not fit, or this process is not in ``group``.
+        ValueError: if a shape or an option does not fit, here or on another process (all of them raise then), if the
+            processes disagree on what has to be the same, or if this one is not in ``group``.
 
     Example:
         >>> views = torch.eye(8)  # a process on its own: the plain loss
@@ -265,8 +277,8 @@ def distributed_nt_xent_loss(
         T. Chen et al., A Simple Framework for Contrastive Learning of Visual Representations, 2020,
         https://arxiv.org/abs/2002.05709 (appendix B: the batch of all devices).
     """
-    input, target = _of_all_processes(input, target, group)
-    return nt_xent_loss(input, target, temperature=temperature, chunk_size=chunk_size)
+    loss = partial(nt_xent_loss, temperature=temperature, chunk_size=chunk_size)
+    return _of_all_processes(loss, input, target, temperature, group)
 
 
 def distributed_clip_loss(
@@ -283,8 +295,8 @@ def distributed_clip_loss(
     the gradient of one process with the whole batch as well.
 
     Args:
-        input: this process's share of the embeddings of the images, say, shape (N, D). N may differ between processes,
-            and may be 0; D may not.
+        input: this process's share of the embeddings of the images, say, shape (N, D), as in
+            :func:`distributed_nt_xent_loss`.
         target: embeddings of their texts, in the shape of ``input``.
         temperature: the unit of cosine similarity, above 0: a number, or a tensor of shape () that may learn; the same
             on all processes.
@@ -297,7 +309,8 @@ def distributed_clip_loss(
 
     Raises:
         TypeError: if a dtype does not fit.
-        ValueError: if a shape or an option does not fit, or this process is not in ``group``.
+        ValueError: if a shape or an option does not fit, here or on another process (all of them raise then), if the
+            processes disagree on what has to be the same, or if this one is not in ``group``.
 
     Example:
         >>> pairs = torch.eye(8)  # a process on its own: the plain loss
@@ -308,28 +321,60 @@ def distributed_clip_loss(
         A. Radford et al., Learning Transferable Visual Models From Natural Language Supervision, 2021,
         https://arxiv.org/abs/2103.00020.
     """
-    input, target = _of_all_processes(input, target, group)
-    return clip_loss(input, target, temperature=temperature)
+    return _of_all_processes(partial(clip_loss, temperature=temperature), input, target, temperature, group)
 
 
-def _of_all_processes(input, target, group):
-    """Return the input and the target of all processes in the order of their ranks."""
-    _check_embeddings(input=input, target=target)
-    _check_two_dimensions(input=input)
+def _of_all_processes(loss, input, target, temperature, group):
+    """Return the loss of the pairs of all processes, in the order of their ranks."""
     if not (dist.is_available() and dist.is_initialized()):
-        return input, target
+        return loss(input, target)
     rank = dist.get_rank(group)
     if rank < 0:
         raise ValueError("group must hold this process, got one that does not")
-    shapes = torch.zeros(dist.get_world_size(group), 2, dtype=torch.long, device=input.device)
-    shapes[rank, 0], shapes[rank, 1] = input.shape
-    dist.all_reduce(shapes, group=group)
-    counts, features = shapes.T.tolist()
-    if len(set(features)) > 1:
-        raise ValueError(f"input must have the same number of components on all processes, got {features}")
+    counts, needs_gradient = _check_together(loss, input, target, temperature, group)
     # A sum of shares that are padded with zeros is a gather for which shares need not be of one size.
     share = pad(torch.stack([input, target], 1), (0, 0, 0, 0, sum(counts[:rank]), sum(counts[rank + 1 :])))
-    return _SumOverProcesses.apply(share, group).unbind(1)
+    if needs_gradient and not share.requires_grad:
+        share.requires_grad_()  # the backward pass of the others waits for this process too
+    return loss(*_SumOverProcesses.apply(share, group).unbind(1))
+
+
+def _check_together(loss, input, target, temperature, group):
+    """Return the number of pairs of each process, and whether any needs a gradient, or raise on all processes.
+
+    If one raised before it has told the others, they would wait for it.
+    """
+    device = next((x.device for x in (input, target) if isinstance(x, torch.Tensor)), None)
+    facts = torch.zeros(dist.get_world_size(group), 6, dtype=torch.float64, device=device)
+    mine = facts[dist.get_rank(group)]
+    refusal = None
+    try:
+        _check_embeddings(input=input, target=target)
+        _check_two_dimensions(input=input)
+        needs_gradient = torch.is_grad_enabled() and (input.requires_grad or target.requires_grad)
+        with torch.no_grad():
+            loss(input[:0], target[:0])  # makes all other checks, and of no pairs is no work
+            mine[1] = temperature
+        dtype = DTYPES.index(torch.promote_types(input.dtype, target.dtype))
+        mine[2:] = mine.new_tensor([*input.shape, dtype, needs_gradient])
+        mine[0] = True
+    except Exception as error:  # of whatever kind, the others have to hear of it
+        refusal = error
+    dist.all_reduce(facts, group=group)
+    if refusal is not None:
+        raise refusal
+    fits, temperatures, *integers = facts.T.tolist()
+    counts, features, dtypes, gradients = ([int(x) for x in row] for row in integers)
+    if not all(fits):
+        failing = [rank for rank, fit in enumerate(fits) if not fit]
+        raise ValueError(f"the arguments must fit on all processes, got an error on those of rank {failing}")
+    if len(set(features)) > 1:
+        raise ValueError(f"input must have the same number of components on all processes, got {features}")
+    if len(set(dtypes)) > 1:
+        raise ValueError(f"input must have the same dtype on all processes, got {[DTYPES[index] for index in dtypes]}")
+    if max(temperatures) > 1.01 * min(temperatures):  # less may be due to the rounding of unlike devices
+        raise ValueError(f"temperature must be the same on all processes, got {temperatures}")
+    return counts, any(gradients)
 
 
 class _SumOverProcesses(torch.autograd.Function):

@@ -123,23 +123,25 @@ def sampled_softmax_loss(
     """
     _check_samples(input, target, input_log_q, target_log_q, accidental_hits, reduction)
     truth, samples, dtype = _promoted(input, target)
+    precision = samples.dtype
+    if input_log_q is not None or target_log_q is not None:
+        truth, samples = _wide(truth), _wide(samples)  # next to a score of 1e4, float32 has no room for log q
     if input_log_q is not None:
         truth = truth - input_log_q.to(truth.dtype)
     if target_log_q is not None:
         samples = samples - target_log_q.to(samples.dtype)
     if accidental_hits is not None:
         samples = samples.masked_fill(accidental_hits, -torch.inf)
-    # A true item that is ruled out, at -inf, must not reach the gradient as inf - inf.
+    # A true item that is ruled out, at -inf, must not reach the gradient as inf - inf; nor one at inf.
     ruled_out = truth == -torch.inf
-    truth = truth.masked_fill(ruled_out, torch.finfo(truth.dtype).min / 2)
-    lead = samples - truth.unsqueeze(1)
-    highest = lead.detach().amax(1).clamp(min=0)  # the true item's own lead is 0
-    exponent = lead - highest.unsqueeze(1)
-    odds = exponent.exp()
-    if _rounding_shows(exponent):
-        odds = _corrected(odds, exponent, samples, torch.maximum(samples.amax(1), truth).unsqueeze(1))
-    # log(e^-h + sum) as log1p(expm1(-h) + sum): where the truth leads, h is 0 and a small loss keeps its digits.
-    loss = highest + torch.log1p(torch.expm1(-highest) + odds.sum(1))
+    truth = truth.masked_fill(ruled_out, 0.0).clamp(max=torch.finfo(truth.dtype).max)
+    # Measured from the highest score, not from the true one: what counts keeps its digits, however far that one is.
+    top = torch.maximum(samples.detach().amax(1), truth.detach())
+    own = truth.detach() - top
+    shift = top + (truth - truth.detach())  # the derivative of each lead: that of a sample minus the true item
+    odds, _ = _exponential(samples, shift.unsqueeze(1), precision)
+    # log(e^own + sum) as log1p(expm1(own) + sum): where the truth leads, own is 0 and a small loss keeps its digits.
+    loss = torch.log1p(torch.expm1(own) + odds.sum(1)) - own
     return as_result(reduce(loss.masked_fill(ruled_out, torch.inf), reduction), dtype)
 
 
@@ -198,20 +200,23 @@ def listwise_softmax_loss(
     scores = working_precision(input)
     relevance = target.detach().to(scores.dtype)  # a fact, not a result: it gets no gradient
     if mask is not None:  # before the maths: padding may hold anything
-        lowest = torch.finfo(scores.dtype).min
-        scores = scores.masked_fill(~mask, lowest)
-        relevance = relevance.masked_fill(~mask, lowest if softmax_target else 0.0)
+        nobody = ~mask.any(-1, keepdim=True)
+        scores = scores.masked_fill(~mask, -torch.inf).masked_fill(nobody, 0.0)
+        relevance = relevance.masked_fill(~mask, -torch.inf if softmax_target else 0.0).masked_fill(nobody, 0.0)
     # The root of p rather than p: next to a score of -1e30 even a chance of e^-100 counts.
-    root = _odds(relevance / 2)[0] if softmax_target else relevance.sqrt()
+    root = _odds(relevance / 2)[0] if softmax_target else _relative(relevance).sqrt()
     norm = root.norm(dim=-1)
     counts = norm != 0 if mask is None else (norm != 0) & mask.any(-1)
     root = root / norm.masked_fill(~counts, 1.0).unsqueeze(-1)
     odds, shifted = _odds(scores)
-    log_sum = _log_of_sum(odds, shifted)
     if any_true(shifted.detach().amin(-1) == -torch.inf, unknown=True):
-        # An item that is ruled out (score -inf) and never first (probability 0) costs nothing, not 0 * inf.
-        shifted = shifted.masked_fill(root == 0, 0.0)
-    loss = (log_sum - (root * shifted * root).sum(-1)).masked_fill(~counts, 0.0)
+        # Two scores may be further apart than a float can hold; half of that can be held. And an item that is ruled
+        # out (score -inf) and never first (probability 0) costs nothing, not 0 * inf.
+        half = (scores / 2 - scores.detach().amax(-1, keepdim=True) / 2).masked_fill(root == 0, 0.0)
+        expected = 2 * (root * half * root).sum(-1)
+    else:
+        expected = (root * shifted * root).sum(-1)
+    loss = (_log_of_sum(odds, shifted) - expected).masked_fill(~counts, 0.0)
     if reduction == "mean":
         loss = loss.sum() / counts.sum()
     elif reduction == "sum":
@@ -221,12 +226,13 @@ def listwise_softmax_loss(
 
 def _odds(scores):
     """Return the odds of each item against the highest of its list, and their logarithms."""
-    highest = scores.detach().amax(-1, keepdim=True)
-    shifted = scores - highest
-    odds = shifted.exp()
-    if _rounding_shows(shifted):
-        odds = _corrected(odds, shifted, scores, highest)
-    return odds, shifted
+    return _exponential(scores, scores.detach().amax(-1, keepdim=True), scores.dtype)
+
+
+def _relative(amounts):
+    """Return non-negative amounts as multiples of the largest of their list, so that their squares can be summed."""
+    largest = amounts.amax(-1, keepdim=True)
+    return amounts / largest.masked_fill(largest == 0, 1.0)
 
 
 def _log_of_sum(odds, shifted):
@@ -251,12 +257,21 @@ def _rounding_shows(exponent):
     return any_true(exponent.amin() < -16, unknown=True) and any_true((exponent + 60).abs().amin() < 44, unknown=True)
 
 
-def _corrected(power, exponent, a, b):
-    """Return ``power``, the exponential of the rounded ``exponent``, as that of a - b."""
-    a, b = a.detach(), b.detach()
+def _exponential(a, b, dtype):
+    """Return the exponential of a - b in ``dtype`` as if nothing had been rounded before it, and the exponent."""
     difference = a - b
-    rest = (difference - exponent.detach()) + rounded_off(difference, a, b)
-    return power * (1 + rest.nan_to_num(nan=0.0))
+    exponent = difference.to(dtype)
+    power = exponent.exp()
+    if _rounding_shows(exponent):
+        difference = difference.detach()
+        rest = rounded_off(difference, a.detach(), b.detach()) + (difference - exponent.detach())
+        power = power * (1 + rest.nan_to_num(nan=0.0).to(dtype))
+    return power, exponent
+
+
+def _wide(scores):
+    """Return the scores in float64, where the device has it."""
+    return scores if scores.device.type == "mps" else scores.double()
 
 
 def _promoted(input, target):

@@ -1,8 +1,9 @@
 """Penalties on the size of a model's parameters, to be added to a loss: ``loss + 1e-4 * l2_penalty(model)``."""
 
-import fnmatch
+import difflib
 import functools
 import operator
+import re
 from collections.abc import Iterable
 
 import torch
@@ -21,8 +22,8 @@ def l1_penalty(parameters: Parameters, *, exclude: str | Iterable[str] = ()) -> 
     Args:
         parameters: a module, or (name, tensor) pairs of any shapes, such as ``model.named_parameters()``. A tensor
             under several names (tied weights) counts once.
-        exclude: names to leave out, or patterns of names in the shell's style: ``"*bias"``, ``["head.*", "0.weight"]``.
-            A tensor is left out if any of its names is.
+        exclude: names to leave out, or patterns in which ``*`` stands for any characters and ``?`` for one:
+            ``"*bias"``, ``["head.*", "0.weight"]``. A tensor is left out if any of its names is.
 
     Returns:
         A scalar; 0 where no parameter is left. Half precision is summed, and returned, in float32: the sum over a
@@ -30,7 +31,7 @@ def l1_penalty(parameters: Parameters, *, exclude: str | Iterable[str] = ()) -> 
 
     Raises:
         TypeError: if ``parameters`` or ``exclude`` is not what is said above, or a tensor is not floating-point.
-        ValueError: if a name (not a pattern) in ``exclude`` is none of the parameters'.
+        ValueError: if a name or pattern in ``exclude`` fits none of the parameters.
 
     Example:
         >>> l1_penalty([("weight", torch.tensor([3.0, -4.0])), ("bias", torch.tensor([9.0]))], exclude="bias")
@@ -60,7 +61,7 @@ def l2_penalty(parameters: Parameters, *, exclude: str | Iterable[str] = ()) -> 
 
     Raises:
         TypeError: if ``parameters`` or ``exclude`` is not what is said above, or a tensor is not floating-point.
-        ValueError: if a name (not a pattern) in ``exclude`` is none of the parameters'.
+        ValueError: if a name or pattern in ``exclude`` fits none of the parameters.
 
     Example:
         >>> l2_penalty([("weight", torch.tensor([3.0, -4.0])), ("bias", torch.tensor([9.0]))], exclude="bias")
@@ -96,8 +97,7 @@ def elastic_net_penalty(
     Raises:
         TypeError: if ``parameters``, ``exclude`` or ``l1_ratio`` is not what is said above, or a tensor is not
             floating-point.
-        ValueError: if ``l1_ratio`` is outside [0, 1], or a name (not a pattern) in ``exclude`` is none of the
-            parameters'.
+        ValueError: if ``l1_ratio`` is outside [0, 1], or a name or pattern in ``exclude`` fits none of the parameters.
 
     Example:
         >>> elastic_net_penalty([("weight", torch.tensor([3.0, -4.0]))])  # (7 + 25) / 2
@@ -124,14 +124,10 @@ def _total(penalty, tensors):
 def _select(parameters, exclude):
     """Return the tensors to penalise, each once, without those that ``exclude`` names."""
     named = _named(parameters)
-    patterns = _patterns(exclude)
-    names = [name for name, _ in named]
-    for pattern in patterns:
-        if not set(pattern) & set("*?[") and pattern not in names:
-            raise ValueError(f"exclude must name parameters ({', '.join(names) or 'there are none'}), got {pattern!r}")
+    excluded = _excluded([name for name, _ in named], _patterns(exclude))
     kept, left_out = [], []
     for name, tensor in named:
-        (left_out if any(_matches(name, pattern) for pattern in patterns) else kept).append(tensor)
+        (left_out if name in excluded else kept).append(tensor)
     unique = []
     for tensor in kept:
         if not any(tensor is other for other in left_out) and not any(tensor is other for other in unique):
@@ -139,10 +135,18 @@ def _select(parameters, exclude):
     return unique
 
 
-@torch.compiler.assume_constant_result  # it works on strings alone, and torch.compile cannot trace fnmatch
-def _matches(name, pattern):
-    """Return whether the name fits the pattern."""
-    return fnmatch.fnmatchcase(name, pattern)
+def _excluded(names, patterns):
+    """Return the names that fit a pattern, or raise ValueError where none fits: a typing error would pass unseen."""
+    excluded = set()
+    for pattern in patterns:
+        # not fnmatch, which torch.compile cannot trace
+        regex = re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."))
+        fitting = [name for name in names if regex.fullmatch(name)]
+        if not fitting:
+            nearest = difflib.get_close_matches(pattern, names, cutoff=0)
+            raise ValueError(f"exclude must name parameters, got {pattern!r}; the nearest names are {nearest}")
+        excluded.update(fitting)
+    return excluded
 
 
 def _patterns(exclude):
@@ -160,7 +164,7 @@ def _named(parameters):
     """Return the (name, tensor) pairs of a module or an iterable, or raise TypeError."""
     wanted = "parameters must be a torch.nn.Module or an iterable of (name, tensor) pairs"
     if isinstance(parameters, torch.nn.Module):
-        return list(parameters.named_parameters(remove_duplicate=False))
+        parameters = parameters.named_parameters(remove_duplicate=False)
     if isinstance(parameters, torch.Tensor) or not isinstance(parameters, Iterable):
         raise TypeError(f"{wanted}, got {type(parameters).__name__}")
     named = list(parameters)

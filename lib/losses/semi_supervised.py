@@ -15,7 +15,7 @@ from lib.losses._common import (
     working_precision,
 )
 from lib.losses.classification import cross_entropy
-from lib.losses.divergence import _softened_divergence
+from lib.losses.divergence import _beyond, _softened_divergence
 
 
 def entropy_loss(input: torch.Tensor, *, reduction: str = "mean") -> torch.Tensor:
@@ -79,7 +79,8 @@ def pseudo_label_loss(
     Args:
         input: logits (nats) of the view to learn from, shape (C,), (N, C) or (N, C, d1, ..., dK).
         target: logits (nats) of the view to believe, in the shape of ``input``. No gradient flows to them. Logits that
-            are -inf rule classes out.
+            are -inf rule classes out. A row with a NaN, a +inf or nothing but -inf has no probabilities: its loss and
+            gradient are NaN, for a broken teacher must not look like an unsure one.
         threshold: the probability :math:`\tau`, in [0, 1], from which on a guess is believed: at 0 all are, as in Lee's
             pseudo-labels, at 1 only those that rule out every other class.
         reduction: "none", "sum" or "mean". As in FixMatch the mean is over all rows, those that cost 0 because
@@ -113,7 +114,8 @@ def pseudo_label_loss(
     loss = cross_entropy(
         working_precision(input), label.masked_fill(unsure, unbelieved), ignore_index=unbelieved, reduction="none"
     )
-    return as_result(reduce(loss, reduction), input.dtype)
+    known = torch.ones_like(loss).masked_fill(log_odds.isnan(), torch.nan)
+    return as_result(reduce(loss * known, reduction), input.dtype)
 
 
 def consistency_loss(
@@ -136,7 +138,8 @@ def consistency_loss(
     keep their digits where student and teacher nearly agree.
 
     Args:
-        input: logits (nats) of the student, shape (C,), (N, C) or (N, C, d1, ..., dK).
+        input: logits (nats) of the student, shape (C,), (N, C) or (N, C, d1, ..., dK). The difference of two logits is
+            rounded once, so that "kl" of logits about 100 is right to 1e-4 in float32.
         target: logits (nats) of the teacher, in the shape of ``input``. No gradient flows to them; where both views
             should learn, add the loss with the roles exchanged.
         kind: "mse" or "kl".
@@ -199,10 +202,11 @@ def _below_the_likeliest(logits, class_dim):
 
 
 def _doubt(logits, class_dim):
-    """Return the log-odds against the likeliest class, and that class."""
+    """Return the log-odds against the likeliest class, NaN where the logits are no distribution, and that class."""
     top, label = logits.max(class_dim, keepdim=True)
-    log_odds = (logits - top).scatter(class_dim, label, -torch.inf).logsumexp(class_dim)
-    return log_odds, label.squeeze(class_dim)
+    log_odds = (logits - top).scatter(class_dim, label, -torch.inf).logsumexp(class_dim, keepdim=True)
+    log_odds = log_odds.masked_fill(~top.isfinite(), torch.nan)
+    return log_odds.squeeze(class_dim), label.squeeze(class_dim)
 
 
 def _log_odds(probability):
@@ -221,7 +225,7 @@ def _softmax_distance(student, teacher, class_dim):
         force = 2 * (difference - difference.gather(class_dim, surest))
     # The changes of q sum to 0: what all their factors have in common does not count, and would cancel for the surest.
     change = q - q.detach()  # zeros, whose derivative is that of q
-    return torch.addcmul(difference.square(), force + change, change).mean(class_dim)
+    return torch.addcmul(difference * difference, force + change, change).mean(class_dim)
 
 
 def _softmax_difference(student, teacher, q, class_dim):
@@ -232,7 +236,8 @@ def _softmax_difference(student, teacher, q, class_dim):
     shift -= shift.gather(class_dim, likeliest)
     # q is scaled exp(shift): first the gain of each class, exact also where it is small, then what all lose for it
     scaled = p * (q.gather(class_dim, likeliest) / p.gather(class_dim, likeliest))
-    gain = torch.where(shift.abs() < 1, shift.expm1().mul_(scaled), q - scaled)
+    shift = shift.nan_to_num(nan=0.0)  # of two logits -inf
+    gain = torch.lerp(shift.clamp(-1, 1).expm1_().mul_(scaled), q - scaled, _beyond(shift, 1))
     return gain - p.mul_(gain.sum(class_dim, keepdim=True))
 
 

@@ -1,5 +1,7 @@
 """Losses over sequences: one label for each token, or labels of which nobody says where they are."""
 
+from collections.abc import Sequence
+
 import torch
 
 from lib.losses._common import (
@@ -14,7 +16,7 @@ from lib.losses._common import (
 )
 from lib.losses.classification import cross_entropy
 
-Lengths = torch.Tensor | list[int] | tuple[int, ...]
+Lengths = torch.Tensor | Sequence[int]
 
 
 def sequence_cross_entropy(
@@ -39,8 +41,10 @@ def sequence_cross_entropy(
     Args:
         input: logits (nats), shape (N, T, C).
         target: class indices in [0, C), shape (N, T); anything beyond the length of a sequence.
-        lengths: how many tokens each sequence has, N integers in [0, T], as a tensor or a list. None: T each.
-        padding_index: the target of tokens that do not count, wherever they are.
+        lengths: how many tokens each sequence has, N integers in [0, T], as a tensor, an array or a list. None: T
+            each.
+        padding_index: the target of tokens that do not count, wherever they are; ``cross_entropy`` calls it
+            ``ignore_index``.
         label_smoothing: the share, in [0, 1], of the target that is spread evenly over all classes.
         average: what "mean" is the mean of. "token": of all tokens that count, so long sequences weigh more, and
             batches of one size in sequences may differ in weight. "sequence": of the means of the sequences, each
@@ -71,11 +75,12 @@ def sequence_cross_entropy(
     """
     _check_tokens(input, target, padding_index, average, reduction)
     samples, steps, classes = input.shape
+    target = target.long()  # in a narrow dtype, the padding index could wrap around to a class
     counts = target != padding_index
     if lengths is not None:
         lengths = _lengths("lengths", lengths, samples, steps, input.device)
         counts = counts & (torch.arange(steps, device=input.device) < lengths.unsqueeze(1))
-        target = target.long().masked_fill(~counts, padding_index)
+        target = target.masked_fill(~counts, padding_index)
     # Working precision: with half-precision tokens, the mean of a sequence is rounded once.
     loss = cross_entropy(
         working_precision(input).reshape(-1, classes),
@@ -122,13 +127,14 @@ def ctc_loss(
         log_probs: log-probabilities (nats), shape (T, N, C), or (T, C) for one sequence.
         targets: class indices without the blank, integers of shape (N, S), anything beyond the length of a target, or
             all of them one after the other, shape (sum of ``target_lengths``,).
-        input_lengths: how many frames each sequence has, N integers in [0, T], as a tensor or a list.
-        target_lengths: how many labels each target has, N integers, as a tensor or a list.
+        input_lengths: how many frames each sequence has, N integers in [0, T], as a tensor, an array or a list.
+        target_lengths: how many labels each target has, N integers, as a tensor, an array or a list.
         blank: the class that stands for no label.
         reduction: "none", "sum" or "mean". The mean divides the loss of each sequence by the length of its target (an
             empty one by 1), then by N; of no sequences it is NaN.
-        zero_infinity: whether a target that has no alignment, because there are too few frames, costs 0 instead of
-            infinity. Its gradient is 0 in both cases; torch's is NaN where the loss is infinite.
+        zero_infinity: whether a target that has no alignment, because there are too few frames or because all are ruled
+            out by log-probabilities of -inf, costs 0 instead of infinity. Its gradient is 0 in both cases; torch's is
+            NaN where the loss is infinite.
 
     Returns:
         The loss in nats in the dtype of ``log_probs``: a scalar, or shape (N,) where ``reduction`` is "none" (a scalar
@@ -150,15 +156,15 @@ def ctc_loss(
         A. Graves, S. Fernandez, F. Gomez and J. Schmidhuber, Connectionist Temporal Classification: Labelling
         Unsegmented Sequence Data with Recurrent Neural Networks, ICML 2006, https://doi.org/10.1145/1143844.1143891.
     """
-    _check_frames(log_probs, targets, blank, reduction)
+    _check_frames(log_probs, targets, blank, reduction, zero_infinity)
     frames = working_precision(log_probs if log_probs.dim() == 3 else log_probs.unsqueeze(1))
     steps, samples, classes = frames.shape
     input_lengths = _lengths("input_lengths", input_lengths, samples, steps, frames.device)
     longest = targets.shape[1] if targets.dim() == 2 else targets.numel()
     target_lengths = _lengths("target_lengths", target_lengths, samples, longest, frames.device)
     labels = _labels(targets.to(frames.device), target_lengths, classes, blank)
-    states = torch.full((samples, 2 * labels.shape[1] + 1), blank, device=frames.device)
-    states[:, 1::2] = labels
+    before_each = torch.stack([torch.full_like(labels, blank), labels], 2).flatten(1)
+    states = torch.nn.functional.pad(before_each, (0, 1), value=blank)
     loss, _ = _AlignmentLoss.apply(frames, states, input_lengths, target_lengths)
     if zero_infinity:
         loss = loss.masked_fill(loss == torch.inf, 0.0)
@@ -178,8 +184,8 @@ class _AlignmentLoss(torch.autograd.Function):
         alphas = _alphas(_emissions(log_probs, states, input_lengths), _barriers(states, log_probs.device))
         at_end = alphas[input_lengths, torch.arange(len(states), device=alphas.device)]
         total = (at_end + _ends(states, target_lengths, alphas.dtype)).logsumexp(1)
-        loss = (-total).masked_fill(total < _impossible(total.dtype) / 2, torch.inf)
-        return loss.to(log_probs.dtype), alphas
+        # In the dtype of the recursion: there, infinity says that there is no alignment, not that one is very unlikely.
+        return (-total).masked_fill(total < _impossible(total.dtype) / 2, torch.inf), alphas
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -199,7 +205,7 @@ class _AlignmentLoss(torch.autograd.Function):
         parts = torch.cat([posterior[..., ::2].sum(2, keepdim=True), posterior[..., 1::2]], 2).to(log_probs.dtype)
         index = torch.cat([states[:, :1], states[:, 1::2]], 1).expand_as(parts)
         slope = torch.zeros_like(log_probs).scatter_add(2, index, -parts)
-        return gradient.unsqueeze(1) * slope, None, None, None
+        return gradient.to(slope.dtype).unsqueeze(1) * slope, None, None, None
 
 
 def _inside(lengths, steps):
@@ -272,10 +278,9 @@ def _labels(targets, target_lengths, classes, blank):
                 f"targets in one row must hold the sum of target_lengths ({target_lengths.sum().item()}) labels, "
                 f"got {targets.numel()}"
             )
-        if len(target_lengths) == 1:
-            targets = targets.unsqueeze(0)
-        else:
-            targets = torch.nn.utils.rnn.pad_sequence(targets.split(target_lengths.tolist()), batch_first=True)
+        first = target_lengths.cumsum(0) - target_lengths
+        place = torch.arange(_longest(target_lengths, targets.numel()), device=targets.device)
+        targets = targets[(first.unsqueeze(1) + place).clamp(max=targets.numel() - 1)]
     beyond = torch.arange(targets.shape[1], device=targets.device) >= target_lengths.unsqueeze(1)
     labels = targets.long()
     check_class_indices(labels.masked_fill(beyond, 0), classes)
@@ -284,10 +289,20 @@ def _labels(targets, target_lengths, classes, blank):
     return labels.masked_fill(beyond, blank)
 
 
+def _longest(lengths, total):
+    """Return the greatest length, or the sum of all where values cannot be read: when compiling, and under vmap."""
+    if torch.compiler.is_compiling() or lengths.numel() == 0:
+        return total
+    try:
+        return int(lengths.max())
+    except RuntimeError:
+        return total
+
+
 def _lengths(name, lengths, samples, longest, device):
     """Return the lengths as a tensor of shape (N,); raise unless they are N integers in [0, longest]."""
-    if isinstance(lengths, (list, tuple)):
-        lengths = torch.tensor(lengths) if len(lengths) else torch.zeros(0, dtype=torch.long)
+    if not isinstance(lengths, torch.Tensor):
+        lengths = _as_tensor(name, lengths)
     check_integers(name, lengths, "lengths")
     if lengths.numel() != samples:
         raise ValueError(f"{name} must hold {samples} lengths, one for each sequence, got {lengths.numel()}")
@@ -296,6 +311,17 @@ def _lengths(name, lengths, samples, longest, device):
     if any_true(wrong):
         raise ValueError(f"{name} must be in [0, {longest}], got {lengths[wrong][0].item()}")
     return lengths
+
+
+def _as_tensor(name, lengths):
+    """Return a list, an array or another sequence of numbers as a tensor; raise TypeError for anything else."""
+    numbers = lengths.tolist() if hasattr(lengths, "tolist") else lengths
+    try:
+        if isinstance(numbers, Sequence):
+            return torch.tensor(list(numbers)) if numbers else torch.zeros(0, dtype=torch.long)
+    except (TypeError, ValueError, RuntimeError):  # what torch says of them depends on what they hold
+        pass
+    raise TypeError(f"{name} must be a tensor, an array or a list of integers, got {lengths!r}")
 
 
 def _check_tokens(input, target, padding_index, average, reduction):
@@ -307,19 +333,24 @@ def _check_tokens(input, target, padding_index, average, reduction):
     check_integers("target", target, "class indices")
     if not isinstance(padding_index, int) or isinstance(padding_index, bool):
         raise TypeError(f"padding_index must be an integer, got {padding_index!r}")
-    if input.dim() != 3 or target.shape != input.shape[:2]:
+    if input.dim() != 3 or target.shape != input.shape[:2] or input.shape[2] == 0:
         raise ValueError(
-            f"input must have shape (N, T, C) and target (N, T), got {tuple(input.shape)} and {tuple(target.shape)}"
+            "input must have shape (N, T, C) with at least one class and target (N, T), "
+            f"got {tuple(input.shape)} and {tuple(target.shape)}"
         )
 
 
-def _check_frames(log_probs, targets, blank, reduction):
+def _check_frames(log_probs, targets, blank, reduction, zero_infinity):
     """Raise TypeError or ValueError unless there are log-probabilities, class indices and a blank."""
     check_reduction(reduction)
     check_floating("log_probs", log_probs)
     check_integers("targets", targets, "class indices")
-    if log_probs.dim() not in (2, 3):
-        raise ValueError(f"log_probs must have shape (T, N, C) or (T, C), got {tuple(log_probs.shape)}")
+    if not isinstance(zero_infinity, bool):
+        raise TypeError(f"zero_infinity must be True or False, got {zero_infinity!r}")
+    if log_probs.dim() not in (2, 3) or log_probs.shape[-1] == 0:
+        raise ValueError(
+            f"log_probs must have shape (T, N, C) or (T, C) with at least one class, got {tuple(log_probs.shape)}"
+        )
     samples = log_probs.shape[1] if log_probs.dim() == 3 else 1
     if targets.dim() not in (1, 2) or (targets.dim() == 2 and targets.shape[0] != samples):
         raise ValueError(

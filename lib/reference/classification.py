@@ -63,14 +63,15 @@ def nll_loss_grad(input, target, *, weight=None):
 def focal_loss(input, target, *, gamma=2.0, alpha=None):
     r"""Return :math:`-\alpha_y (1 - p_y)^\gamma \log p_y` for logits (N, C) and class indices (N,)."""
     lead, _ = _rivals(input, target)
-    return _factor(alpha, target) * np.exp(-gamma * np.logaddexp(0, -lead)) * np.logaddexp(0, lead)
+    return _factor(alpha, target) * np.exp(gamma * _log_p_of_rivals(lead)) * np.logaddexp(0, lead)
 
 
 def focal_loss_grad(input, target, *, gamma=2.0, alpha=None):
     r"""Return :math:`\alpha_y (1 - p_y)^\gamma (1 - p_y - \gamma p_y \log p_y)` times :math:`q_j`, or -1 for j = y."""
     lead, direction = _rivals(input, target)
+    lead = _finite(lead)  # p log p at p = 0 is 0, not 0 * inf
     slope = _sigmoid(lead) + gamma * _sigmoid(-lead) * np.logaddexp(0, lead)
-    slope *= _factor(alpha, target) * np.exp(-gamma * np.logaddexp(0, -lead))
+    slope *= _factor(alpha, target) * np.exp(gamma * _log_p_of_rivals(lead))
     return slope[:, None] * direction
 
 
@@ -95,20 +96,23 @@ def sigmoid_focal_loss_grad(input, target, *, gamma=2.0, alpha=0.25):
 def generalized_cross_entropy(input, target, *, q=0.7):
     r"""Return :math:`(1 - p_y^q) / q`, at q = 0 :math:`-\log p_y`, for logits (N, C) and class indices (N,)."""
     lead, _ = _rivals(input, target)
-    surprise = np.logaddexp(0, lead)
-    return -np.expm1(-q * surprise) / q if q else surprise
+    log_loss = np.logaddexp(0, lead)
+    if q < np.finfo(np.float64).tiny:
+        return log_loss
+    return np.where(q * log_loss < 1e-16, log_loss, -np.expm1(-q * log_loss) / q)  # the smallest products underflow
 
 
 def generalized_cross_entropy_grad(input, target, *, q=0.7):
     r"""Return :math:`p_y^q (1 - p_y)` times :math:`r_j`, or -1 for j = y."""
     lead, direction = _rivals(input, target)
-    return (np.exp(-q * np.logaddexp(0, lead)) * _sigmoid(lead))[:, None] * direction
+    return (np.exp(-q * np.logaddexp(0, _finite(lead))) * _sigmoid(lead))[:, None] * direction
 
 
 def symmetric_cross_entropy(input, target, *, alpha=0.1, beta=1.0, log_zero=-4.0):
     r"""Return :math:`-\alpha\log p_y - \beta A (1 - p_y)` for logits (N, C) and class indices (N,)."""
     lead, _ = _rivals(input, target)
-    return alpha * np.logaddexp(0, lead) - beta * log_zero * _sigmoid(lead)
+    cross_entropy = alpha * np.logaddexp(0, lead) if alpha else 0.0  # not 0 * inf where the true class is ruled out
+    return cross_entropy - beta * log_zero * _sigmoid(lead)
 
 
 def symmetric_cross_entropy_grad(input, target, *, alpha=0.1, beta=1.0, log_zero=-4.0):
@@ -124,13 +128,9 @@ def brier_loss(input, target):
 
 
 def brier_loss_grad(input, target):
-    r"""Return :math:`2 p_j \sum_k p_k (e_j - e_k)`, where :math:`e = p - t`; likeliest: minus the others."""
-    p, excess, likeliest = _excess(input, target)
-    gradient = 2 * p * (excess - (p * excess).sum(1, keepdims=True))
-    rows = np.arange(len(p))
-    gradient[rows, likeliest] = 0.0
-    gradient[rows, likeliest] = -gradient.sum(1)
-    return gradient
+    r"""Return :math:`2 p_j (d_j - \sum_k p_k d_k)`, with d the lead of p - t over that of the likeliest class."""
+    p, _, lead = _excess(input, target)
+    return 2 * p * (lead - (p * lead).sum(1, keepdims=True))
 
 
 def _rivals(input, target):
@@ -139,26 +139,42 @@ def _rivals(input, target):
     rivals = np.array(input, dtype=np.float64)
     truth = rivals[rows, target]
     rivals[rows, target] = -np.inf
-    largest = rivals.max(1, keepdims=True)
+    limits = np.finfo(np.float64)
+    largest = rivals.max(1, keepdims=True).clip(min=limits.min)  # finite also where there is no rival
     odds = np.exp(rivals - largest)
-    lead = largest[:, 0] - truth + np.log(odds.sum(1))
-    direction = odds / odds.sum(1, keepdims=True)
+    total = odds.sum(1, keepdims=True).clip(min=limits.tiny)
+    lead = (largest - truth[:, None] + np.log(total))[:, 0]
+    direction = odds / total
     direction[rows, target] = -1.0
     return lead, direction
 
 
 def _excess(input, target):
-    """Return softmax, softmax - target without cancellation next to 1, and the index of the likeliest class."""
+    """Return softmax, softmax - target without cancellation next to 1, and its lead over the likeliest class's."""
     z = np.float64(input)
     t = np.float64(target) if np.ndim(target) == 2 else np.eye(z.shape[1])[target]
     likeliest = z.argmax(1)
-    lead, direction = _rivals(z, likeliest)
-    p = direction * _sigmoid(lead)[:, None]
-    rows = np.arange(len(z))
+    of_rivals, direction = _rivals(z, likeliest)
+    p = direction * _sigmoid(of_rivals)[:, None]
+    top = np.arange(len(z)), likeliest
     excess = p - t
-    excess[rows, likeliest] = 1 - t[rows, likeliest] - _sigmoid(lead)
-    p[rows, likeliest] = _sigmoid(-lead)
-    return p, excess, likeliest
+    excess[top] = 1 - t[top] - _sigmoid(of_rivals)
+    p[top] = _sigmoid(-of_rivals)
+    p_top, t_top, excess_top, z_top = (array[top][:, None] for array in (p, t, excess, z))
+    largest = z_top.clip(min=np.finfo(np.float64).min)
+    # With a sure target both excesses may be small, and have the digits; else two equal logits must leave exactly 0.
+    lead = np.where(t_top > 0.75, excess - excess_top, p_top * np.expm1(z - largest) - (t - t_top))
+    return p, excess, lead
+
+
+def _log_p_of_rivals(lead):
+    """Return log(1 - p), finite also where there is no rival: its product with gamma = 0 is 0."""
+    return -np.logaddexp(0, -_finite(lead))
+
+
+def _finite(lead):
+    """Return the lead, within bounds that leave room for factors, and beyond which its exponentials are 0 or inf."""
+    return lead.clip(-1e300, 1e300)
 
 
 def _sigmoid(x):

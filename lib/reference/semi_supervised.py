@@ -35,20 +35,22 @@ def entropy_loss_grad(input):
 
 def pseudo_label_loss(input, target, *, threshold=0.95):
     """[max p >= tau] cross_entropy(z, argmax p), p = softmax(t)."""
-    believed, label = _believed(np.float64(target), threshold)
-    return np.where(believed, cross_entropy(np.float64(input), label), 0.0)
+    believed, label, otherwise = _believed(np.float64(target), threshold)
+    return np.where(believed, cross_entropy(np.float64(input), label), otherwise)
 
 
 def pseudo_label_loss_grad(input, target, *, threshold=0.95):
     """[max p >= tau] (softmax(z) - [j = argmax p]), in z."""
-    believed, label = _believed(np.float64(target), threshold)
-    return np.where(believed[:, None], cross_entropy_grad(np.float64(input), label), 0.0)
+    believed, label, otherwise = _believed(np.float64(target), threshold)
+    return np.where(believed[:, None], cross_entropy_grad(np.float64(input), label), otherwise[:, None])
 
 
 def _believed(logits, threshold):
-    """Return whether the largest probability reaches the threshold: R tau <= 1 - tau; and whose it is."""
-    rivals = _below_the_likeliest(logits)[1]
-    return rivals.sum(1) * threshold <= 1 - threshold, logits.argmax(1)
+    """Return whether max p reaches the threshold: R tau <= 1 - tau; whose it is; and else 0, NaN where p is none."""
+    lost = ~np.isfinite(logits.max(1))
+    rivals = _below_the_likeliest(np.where(lost[:, None], 0.0, logits))[1]
+    believed = ~lost & (rivals.sum(1) * threshold <= 1 - threshold)
+    return believed, logits.argmax(1), np.where(lost, np.nan, 0.0)
 
 
 def consistency_loss(input, target, *, kind="mse"):

@@ -17,6 +17,7 @@ from lib.losses import classification as losses
 from lib.reference import classification as reference
 
 INF = torch.inf
+TINY = torch.finfo(torch.float64).tiny
 REDUCTIONS = ["none", "mean", "sum"]
 TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12}
 DTYPES = list(TOLERANCE)
@@ -104,20 +105,21 @@ def exact_view(z, y):
 
 
 def exact_focal(z, y, gamma):
-    surprise, doubt, p, direction = exact_view(z, y)
-    slope = doubt**gamma * (doubt + gamma * p * surprise)
-    return doubt**gamma * surprise, [slope * q for q in direction]
+    log_loss, of_rivals, p, direction = exact_view(z, y)
+    slope = of_rivals**gamma * (of_rivals + gamma * p * log_loss)
+    return of_rivals**gamma * log_loss, [slope * q for q in direction]
 
 
 def exact_generalized(z, y, q):
-    surprise, doubt, _, direction = exact_view(z, y)
-    value = -mpmath.expm1(-q * surprise) / q if q else surprise
-    return value, [mpmath.exp(-q * surprise) * doubt * r for r in direction]
+    log_loss, of_rivals, _, direction = exact_view(z, y)
+    value = -mpmath.expm1(-q * log_loss) / q if q else log_loss
+    return value, [mpmath.exp(-q * log_loss) * of_rivals * r for r in direction]
 
 
 def exact_symmetric(z, y, alpha, beta, log_zero):
-    surprise, doubt, p, direction = exact_view(z, y)
-    return alpha * surprise - beta * log_zero * doubt, [doubt * (alpha - beta * log_zero * p) * q for q in direction]
+    log_loss, of_rivals, p, direction = exact_view(z, y)
+    slope = of_rivals * (alpha - beta * log_zero * p)
+    return alpha * log_loss - beta * log_zero * of_rivals, [slope * q for q in direction]
 
 
 def exact_brier(z, target):
@@ -137,12 +139,17 @@ def logits_to_judge(dtype):
     rows = [[scale * v for v in (1.0, 0.25, -0.5)] for scale in (1e-30, 1e-4, 1, 15, 40, 85, 200, 1e4, 1e30)]
     rows += (random(40, 3, seed=5) * torch.logspace(-2, 2.5, 40).unsqueeze(1) + 20 * random(40, 1, seed=6)).tolist()
     rows += [[0.0, 1e4 + 0.3, 1e4], [-70.1, 0.3, 0.1], [25.3, -0.7, 25.1], [0.1, 0.1, 0.1]]
+    rows += [[size, size, 0.0] for size in (5.0, 8.0, 12.0, 20.0, 34.0, 40.0)]  # two leaders that tie
+    rows += [[20.0, 20 - 2**-10, 0.0], [12 - 2**-15, 12.0, 0.0]]  # or nearly
     return torch.tensor(rows, dtype=dtype)
 
 
 EXTREMES = {
-    "focal_loss": (exact_focal, [{"gamma": g} for g in (0.0, 1e-30, 0.1, 0.5, 1.0, 2.0, 10.0, 100.0)]),
-    "generalized_cross_entropy": (exact_generalized, [{"q": q} for q in (0.0, 1e-30, 1e-4, 0.3, 0.7, 1.0)]),
+    "focal_loss": (exact_focal, [{"gamma": g} for g in (0.0, 1e-30, 0.1, 0.5, 1.0, 2.0, 10.0)]),
+    "generalized_cross_entropy": (
+        exact_generalized,
+        [{"q": q} for q in (0.0, 5e-324, 1e-310, TINY, 1e-30, 1e-4, 0.3, 0.7, 1.0)],
+    ),
     "symmetric_cross_entropy": (
         exact_symmetric,
         [{"alpha": a, "beta": b, "log_zero": z} for a, b, z in [(0.5, 1.0, -4.0), (0.0, 3.0, -0.5), (2.0, 0.0, -1e4)]],
@@ -150,14 +157,21 @@ EXTREMES = {
 }
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    ("name", "exact", "options"),
-    [(name, exact, options) for name, (exact, cases) in EXTREMES.items() for options in cases],
+    ("name", "exact", "options", "dtype"),
+    [
+        *(
+            (name, exact, options, dtype)
+            for name, (exact, cases) in EXTREMES.items()
+            for options in cases
+            for dtype in DTYPES
+        ),
+        # The power of a sum of exponentials has gamma times its rounding error.
+        ("focal_loss", exact_focal, {"gamma": 16.0}, torch.float32),
+        ("focal_loss", exact_focal, {"gamma": 100.0}, torch.float64),
+    ],
 )
 def test_value_and_gradient_are_right_at_every_scale_and_at_the_limits_of_the_options(name, exact, options, dtype):
-    if options.get("gamma") == 100 and dtype == torch.float32:
-        options = {"gamma": 16.0}  # the power of a sum of exponentials has gamma times its rounding error
     rows = logits_to_judge(dtype)
     for y in range(3):
         target = torch.full((len(rows),), y)
@@ -183,6 +197,27 @@ def test_brier_is_right_at_every_scale_for_classes_and_for_probabilities(target,
             hard = target.max() == 1
             assert_right([value.item()], [truth], dtype, None if hard else [truth + TOLERANCE[dtype]])
             assert_right(gradient.tolist(), slopes, dtype, sizes)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_brier_is_right_where_several_leaders_tie_and_the_truth_is_far_behind(dtype):
+    value, gradient = value_and_gradient(
+        losses.brier_loss, torch.tensor([[5.0, 5.0, 5.0, -10.0]], dtype=dtype), torch.tensor([3])
+    )
+    twin = reference.brier_loss_grad(np.array([[5.0, 5.0, 5.0, -10.0]]), np.array([3]))
+    with mpmath.workdps(50):
+        truth, slopes, _ = exact_brier([mpf(5), mpf(5), mpf(5), mpf(-10)], [0, 0, 0, 1])
+        assert_right([value.item(), *gradient[0].tolist()], [truth, *slopes], dtype)
+        assert_right(twin[0].tolist(), slopes, torch.float64)
+
+
+@pytest.mark.parametrize("size", [8.0, 20.0, 34.0, 40.0])
+@pytest.mark.parametrize("truth", range(3))
+def test_the_numpy_twin_of_brier_is_right_where_two_leaders_tie(size, truth):
+    gradient = reference.brier_loss_grad(np.array([[size, size, 0.0]]), np.array([truth]))
+    with mpmath.workdps(50):
+        _, slopes, sizes = exact_brier([mpf(size), mpf(size), mpf(0)], [int(j == truth) for j in range(3)])
+        assert_right(gradient[0].tolist(), slopes, torch.float64, sizes)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -278,10 +313,10 @@ def test_focal_of_a_saturated_answer_has_a_finite_gradient_that_is_right(gamma, 
     binary = value_and_gradient(
         losses.sigmoid_focal_loss, torch.tensor([size]), torch.tensor([1.0]), gamma=gamma, alpha=None
     )
-    doubt = 1 / (1 + math.exp(size))
-    slope = doubt**gamma * (doubt - gamma * (1 - doubt) * math.log1p(-doubt))
+    of_rivals = 1 / (1 + math.exp(size))
+    slope = of_rivals**gamma * (of_rivals - gamma * (1 - of_rivals) * math.log1p(-of_rivals))
     for value, gradient in (multi, binary):
-        assert value.item() == pytest.approx(-(doubt**gamma) * math.log1p(-doubt), rel=2e-6)
+        assert value.item() == pytest.approx(-(of_rivals**gamma) * math.log1p(-of_rivals), rel=2e-6)
         assert gradient.flatten()[0].item() == pytest.approx(-slope, rel=2e-6)
 
 
@@ -517,19 +552,19 @@ def test_leaving_an_option_out_means_its_default(case):
 @settings(deadline=None, max_examples=30)
 def test_the_losses_are_special_cases_of_one_another(seed, gamma):
     logits, target = example("focal_loss", seed=seed)
-    surprise = F.cross_entropy(logits, target, reduction="none")
-    p = (-surprise).exp()
+    log_loss = F.cross_entropy(logits, target, reduction="none")
+    p = (-log_loss).exp()
     for name, options, expected in [
-        ("focal_loss", {"gamma": 0}, surprise),
-        ("generalized_cross_entropy", {"q": 0}, surprise),
-        ("generalized_cross_entropy", {"q": 1e-13}, surprise),
+        ("focal_loss", {"gamma": 0}, log_loss),
+        ("generalized_cross_entropy", {"q": 0}, log_loss),
+        ("generalized_cross_entropy", {"q": 1e-13}, log_loss),
         ("generalized_cross_entropy", {"q": 1}, 1 - p),
         ("generalized_cross_entropy", {"q": 0.5}, 2 * (1 - p.sqrt())),
-        ("symmetric_cross_entropy", {"alpha": 1, "beta": 0}, surprise),
+        ("symmetric_cross_entropy", {"alpha": 1, "beta": 0}, log_loss),
         ("symmetric_cross_entropy", {"alpha": 0}, 4 * (1 - p)),
     ]:
         torch.testing.assert_close(getattr(losses, name)(logits, target, **options, reduction="none"), expected)
-    torch.testing.assert_close(losses.nll_loss(logits.log_softmax(1), target, reduction="none"), surprise)
+    torch.testing.assert_close(losses.nll_loss(logits.log_softmax(1), target, reduction="none"), log_loss)
     two = logits[:, :2]
     lead, label = two[:, 1] - two[:, 0], (target > 1).double()
     torch.testing.assert_close(
@@ -600,11 +635,11 @@ def test_cross_entropy_and_brier_are_least_at_the_target_where_focal_goes_beyond
 def test_the_bounded_losses_keep_their_bounds_and_focal_stays_below_cross_entropy(seed):
     logits, target = example("focal_loss", seed=seed)
     logits = 20 * logits
-    surprise = losses.cross_entropy(logits, target, reduction="none")
-    assert (losses.focal_loss(logits, target, reduction="none") <= surprise).all()
+    log_loss = losses.cross_entropy(logits, target, reduction="none")
+    assert (losses.focal_loss(logits, target, reduction="none") <= log_loss).all()
     assert (losses.generalized_cross_entropy(logits, target, q=0.7, reduction="none") <= 1 / 0.7 + 1e-12).all()
     assert (losses.brier_loss(logits, target, reduction="none") <= 2 + 1e-12).all()
-    assert (losses.generalized_cross_entropy(logits, target, q=0.3, reduction="none") <= surprise * (1 + 1e-12)).all()
+    assert (losses.generalized_cross_entropy(logits, target, q=0.3, reduction="none") <= log_loss * (1 + 1e-12)).all()
 
 
 # Rows that are ignored
@@ -706,6 +741,71 @@ def test_the_only_class_there_is_costs_nothing(case):
     )
     assert value == 0
     assert gradient.eq(0).all()
+    twin, twin_grad = (getattr(reference, case.split(",")[0] + suffix) for suffix in ("", "_grad"))
+    options = {name: in_numpy(value) for name, value in (EVERY[case] | options).items()}
+    for function in (twin, twin_grad):
+        assert not function(np.array([[3.0], [-1e30]]), np.array([0, 0]), **options).any()
+
+
+@pytest.mark.parametrize("q", [5e-324, 1e-310, TINY, 1e-100])
+def test_the_numpy_twin_of_generalized_cross_entropy_tends_to_cross_entropy(q):
+    logits, target = (tensor.numpy() for tensor in example("generalized_cross_entropy"))
+    for twin in (reference.generalized_cross_entropy, reference.generalized_cross_entropy_grad):
+        np.testing.assert_allclose(twin(logits, target, q=q), twin(logits, target, q=0), rtol=1e-15)
+
+
+@every_multi_class
+def test_the_numpy_twin_equals_the_loss_where_classes_are_ruled_out(case):
+    logits = torch.tensor([[-INF, 1, -INF, 0], [3, -INF, -INF, -INF], [0.5, 1, -INF, 0], [-INF] * 4]).double()
+    target = torch.tensor([0, 0, 1, 1])
+    options = {name: in_numpy(value) for name, value in EVERY[case].items()}
+    value, gradient = value_and_gradient(lambda x: call(case, x, target, reduction="none"), logits)
+    twin, twin_grad = (getattr(reference, case.split(",")[0] + suffix) for suffix in ("", "_grad"))
+    np.testing.assert_allclose(twin(logits.numpy(), target.numpy(), **options), value, rtol=1e-12)
+    np.testing.assert_allclose(twin_grad(logits.numpy(), target.numpy(), **options), gradient, rtol=1e-12)
+
+
+@every_multi_class
+def test_where_every_class_is_ruled_out_each_has_probability_0_and_no_gradient_is_nan(case):
+    limit = 1.0 if case == "brier_loss" else LIMITS[case]  # no rival takes the other 1 of 2
+    logits = torch.full((3, 4), -INF).double()
+    value, gradient = value_and_gradient(lambda x: call(case, x, torch.tensor([0, 1, 3])), logits)
+    if case != "focal_loss, gamma 0.5":  # whose classes weigh differently
+        assert value == pytest.approx(limit)
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("pos_weight", [None, 3.0])
+def test_an_infinite_logit_costs_nothing_where_it_is_right_and_infinity_elsewhere(pos_weight, dtype):
+    logits = torch.tensor([INF, -INF, INF, -INF, INF, -INF, 2.0], dtype=dtype)
+    target = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.3, 0.3, 0.0], dtype=dtype)
+    weight = 1.0 if pos_weight is None else pos_weight
+    options = {} if pos_weight is None else {"pos_weight": torch.tensor(pos_weight)}
+    loss = losses.binary_cross_entropy_with_logits
+    value, gradient = value_and_gradient(loss, logits, target, **options, reduction="none")
+    assert value[:6].tolist() == [0, 0, INF, INF, INF, INF]
+    assert value[6] == loss(logits[6:], target[6:], **options)
+    torch.testing.assert_close(gradient[:6], torch.tensor([0, 0, 1, -weight, 0.7, -0.3 * weight], dtype=dtype))
+
+
+def test_the_gradient_in_the_pos_weight_has_no_part_of_an_impossible_no():
+    pos_weight = torch.ones(2).requires_grad_()
+    logits, target = torch.tensor([-INF, 1.0]), torch.tensor([0.0, 1.0])
+    loss = losses.binary_cross_entropy_with_logits(logits, target, pos_weight=pos_weight, reduction="sum")
+    assert grad(loss, pos_weight)[0].tolist() == pytest.approx([0, math.log1p(math.exp(-1))])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_focal_of_an_infinite_logit_is_nothing_where_it_is_right_and_infinite_elsewhere(create_graph, gamma, dtype):
+    logits = torch.tensor([INF, -INF, INF, -INF, torch.finfo(dtype).max], dtype=dtype, requires_grad=True)
+    target = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0], dtype=dtype)
+    value = losses.sigmoid_focal_loss(logits, target, gamma=gamma, alpha=0.25, reduction="none")
+    assert value[:4].tolist() == [0, 0, INF, INF]
+    (gradient,) = grad(value.sum(), logits, create_graph=create_graph)
+    assert gradient.tolist() == [0, 0, 0.75, -0.25, 0.75]
 
 
 # class_balanced_weights
@@ -864,12 +964,17 @@ BAD_ROWS = [
     ((Z, [0, 2]), {}, TypeError, "target must be a torch.Tensor, got list"),
     ((Z, Y > 0), {}, TypeError, r"integers\), got torch.bool"),
     ((torch.tensor(1.0), torch.tensor(0)), {}, ValueError, "must have a class dimension"),
-    ((torch.zeros(2, 0), Y), {}, ValueError, r"index|at least one class"),
+    ((torch.zeros(2, 0), Y), {}, ValueError, r"at least one class, got shape \(2, 0\)"),
     ((torch.zeros(0, 0), Y[:0]), {}, ValueError, r"at least one class, got shape \(0, 0\)"),
     ((Z, Y[:, None]), {}, ValueError, r"must have shape \(2,\), got \(2, 1\)"),
     ((Z, torch.tensor([0, 3])), {}, ValueError, r"in \[0, 3\) or ignore_index \(-100\), got 3"),
     ((Z, torch.tensor([0, -1])), {"ignore_index": 7}, ValueError, r"ignore_index \(7\), got -1"),
     ((Z, Y), {"reduction": "average"}, ValueError, "'sum', got 'average'"),
+]
+NO_INDEX = {1.5: "float", True: "bool", 0.0: "float", None: "NoneType", "a": "str"}
+BAD_ROWS += [
+    ((Z, Y), {"ignore_index": value}, TypeError, f"ignore_index must be an integer, got {kind}$")
+    for value, kind in NO_INDEX.items()
 ]
 ROW_LOSSES = ["nll_loss", "focal_loss", "generalized_cross_entropy", "symmetric_cross_entropy"]
 

@@ -92,8 +92,8 @@ def test_cross_entropy_is_right_for_logits_whose_differences_are_rounded(kind, d
         for row in range(40):
             z, t = ([mpmath.mpf(v) for v in tensor[row].tolist()] for tensor in (logits, target))
             total = mpmath.fsum(mpmath.exp(v) for v in z)
-            surprise = [mpmath.log1p(mpmath.fsum(mpmath.exp(v - z[j]) for v in z[:j] + z[j + 1 :])) for j in range(4)]
-            truth = mpmath.fsum(t[j] * surprise[j] for j in range(4))
+            log_losses = [mpmath.log1p(mpmath.fsum(mpmath.exp(v - z[j]) for v in z[:j] + z[j + 1 :])) for j in range(4)]
+            truth = mpmath.fsum(t[j] * log_losses[j] for j in range(4))
             assert abs(value[row].item() - truth) <= tolerance * truth + torch.finfo(dtype).tiny
             for j in range(4):
                 slope, terms = mpmath.exp(z[j]) / total - t[j], 0
@@ -271,6 +271,15 @@ def test_half_precision_is_computed_in_float32_and_rounded_once(dtype):
         (torch.zeros(2, 3), torch.tensor([0, 1]), {"weight": [1.0, 1.0, 1.0]}, TypeError, "weight must be a torch.Ten"),
         (torch.zeros(2, 3), torch.tensor([0, 1]), {"weight": torch.ones(2)}, ValueError, "each of the 3 classes"),
         (torch.zeros(2, 3), torch.tensor([0, 1]), {"label_smoothing": 1.5}, ValueError, "between 0 and 1, got 1.5"),
+        (torch.zeros(2, 3), torch.tensor([0, 1]), {"label_smoothing": "a"}, TypeError, "ing must be a number, got str"),
+        (torch.zeros(2, 3), torch.tensor([0, 1]), {"label_smoothing": None}, TypeError, "must be a number, got None"),
+        *(
+            (torch.zeros(2, 3), target, {"ignore_index": value}, TypeError, "ignore_index must be an integer, got")
+            for target in (torch.tensor([0, 1]), torch.ones(2, 3))
+            for value in (1.5, True, 0.0, None, "a")
+        ),
+        (torch.zeros(2, 0), torch.zeros(2, 0), {}, ValueError, r"at least one class, got shape \(2, 0\)"),
+        (torch.zeros(0, 0), torch.zeros(0).long(), {}, ValueError, r"at least one class, got shape \(0, 0\)"),
         (torch.zeros(2, 3), torch.tensor([0, 1]), {"reduction": "average"}, ValueError, "'sum', got 'average'"),
     ],
 )

@@ -414,18 +414,28 @@ def test_of_real_samples_alone_with_norm_zero_the_penalty_is_the_squared_norm_at
 
 
 @PRECISIONS
-@pytest.mark.parametrize("scale", [1e-30, 1e-8, 1.0, 1e8, 1e15, 1e30])
-def test_norm_and_its_gradient_are_right_at_every_scale(dtype, tolerance, scale):
+@pytest.mark.parametrize("scale", [1e-30, 1e-25, 1e-22, 1e-8, 1.0, 1e8, 1e15, 2e19, 1e30])
+@pytest.mark.parametrize("target_norm", [0.0, 1.0])
+def test_penalty_and_its_gradient_are_right_at_every_scale(dtype, tolerance, scale, target_norm):
     weight = (torch.tensor([3.0, -0.7, 0.0, 1e-3], dtype=dtype) * scale).requires_grad_()
-    value = gradient_penalty(lambda x: x @ weight, torch.ones(1, 4, dtype=dtype), torch.zeros(1, 4, dtype=dtype))
+    samples = torch.ones(1, 4, dtype=dtype), torch.zeros(1, 4, dtype=dtype)
+    value = gradient_penalty(lambda x: x @ weight, *samples, target_norm=target_norm)
     (gradient,) = grad(value, weight)
     with mpmath.workdps(80):
         g = [mpf(w) for w in weight.tolist()]
         norm = mpmath.sqrt(mpmath.fsum(w * w for w in g))
-        assert_near(value.item(), (norm - 1) ** 2, tolerance, dtype)
+        assert_near(value.item(), (norm - target_norm) ** 2, tolerance, dtype)
         for ours, w in zip(gradient.tolist(), g, strict=True):
-            if value.isfinite():
-                assert_near(ours, 2 * (norm - 1) * w / norm, tolerance, dtype)
+            assert_near(ours, 2 * (norm - target_norm) * w / norm, tolerance, dtype)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1.0, 1e30])
+def test_the_second_derivative_of_the_squared_norm_is_2_everywhere(size):
+    weight = torch.tensor([3.0 * size, 4.0 * size], requires_grad=True)
+    value = gradient_penalty(lambda x: x @ weight, torch.ones(1, 2), torch.zeros(1, 2), target_norm=0.0)
+    (gradient,) = grad(value, weight, create_graph=True)
+    rows = [grad(slope, weight, retain_graph=True)[0].tolist() for slope in gradient]
+    assert rows == [[2, 0], [0, 2]]
 
 
 @PRECISIONS
@@ -580,6 +590,8 @@ REFUSALS = [
     (gradient_penalty, (head, SAMPLES, SAMPLES.long()), {}, TypeError, "^fake must be a floating.*, got torch.int64"),
     (gradient_penalty, (head, SAMPLES, X), {}, ValueError, r"real \(3, 2\) and fake \(3,\)"),
     (gradient_penalty, (head, X[0], X[0]), {}, ValueError, r"batch dimension: shape \(N, ...\), got a scalar"),
+    (gradient_penalty, (head, SAMPLES[:, :0], SAMPLES[:, :0]), {}, ValueError, r"one number in .*, got shape \(3, 0\)"),
+    (gradient_penalty, (head, SAMPLES, SAMPLES), {"generator": 3}, TypeError, "a torch.Generator or None, got int"),
     (gradient_penalty, (head, SAMPLES, SAMPLES), {"target_norm": -1.0}, ValueError, "at least 0 and finite, got -1"),
     (gradient_penalty, (head, SAMPLES, SAMPLES), {"target_norm": math.inf}, ValueError, "at least 0 and finite, got"),
     (gradient_penalty, (head, SAMPLES, SAMPLES), {"target_norm": "1"}, TypeError, "must be a number, got str"),
@@ -597,6 +609,11 @@ REFUSALS = [
 def test_bad_input_is_refused_with_what_was_given_and_what_is_wanted(loss, arguments, options, error, message):
     with pytest.raises(error, match=message):
         loss(*arguments, **options)
+
+
+def test_inference_mode_is_refused_as_it_keeps_no_graph():
+    with torch.inference_mode(), pytest.raises(RuntimeError, match=r"graph of the critic, which torch.inference_mode"):
+        gradient_penalty(head, SAMPLES, SAMPLES)
 
 
 def test_discriminator_loss_refuses_shapes_that_differ_only_where_it_must_add_score_to_score():

@@ -1,5 +1,6 @@
 """The losses at scale: what is computed in chunks, or by several processes, equals what one computes at once."""
 
+import datetime
 import itertools
 import math
 import operator
@@ -397,6 +398,20 @@ def test_classes_that_a_bias_rules_out_get_no_gradient_and_leave_no_nan():
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_many_rivals_do_not_overflow_the_gradient_of_a_large_weight(label_smoothing):
+    generator = torch.Generator().manual_seed(0)
+    layer = [torch.full((1, 2), 1e-38), 1e36 * torch.randn(1000, 2, generator=generator)]
+    for loss_layer in (layer, [1e36 * layer[0], 1e-36 * layer[1]], [1e74 * layer[0].double(), 1e-36 * layer[1]]):
+        exact = [x.double() for x in loss_layer]
+        options = {"label_smoothing": label_smoothing}
+        value, gradients = value_and_gradients(losses.linear_cross_entropy, loss_layer, torch.tensor([3]), **options)
+        truth, slopes = value_and_gradients(losses.linear_cross_entropy, exact, torch.tensor([3]), **options)
+        torch.testing.assert_close(value.double(), truth, rtol=2e-6, atol=0)
+        for gradient, slope in zip(gradients, slopes, strict=True):
+            torch.testing.assert_close(gradient.double(), slope, rtol=1e-5, atol=2e-6 * slope.abs().max().item())
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 def test_a_single_class_costs_nothing(label_smoothing):
     (hidden, weight, bias), target = random_layer(classes=1)
     value, gradients = value_and_gradients(ours, [hidden, weight, bias], target, label_smoothing=label_smoothing)
@@ -537,6 +552,7 @@ def test_strided_input_costs_what_its_contiguous_copy_costs():
 # Two processes
 
 SHARES = {"equal shares": (4, 4), "unequal shares": (2, 6), "an empty share": (0, 8)}
+WAIT = datetime.timedelta(seconds=60)  # a process that waits longer waits in vain
 DISTRIBUTED = {"nt_xent_loss": losses.distributed_nt_xent_loss, "clip_loss": losses.distributed_clip_loss}
 
 
@@ -588,10 +604,40 @@ def slope_penalty_gradient(loss, pairs, processes):
     return grad((slope / processes).square().sum(), pairs)[0]
 
 
+def train_where_only_one_share_needs_a_gradient(rank):
+    """Return the gradients of a share, and of a temperature that all processes have."""
+    share = share_of(all_pairs(), rank, (8, 0)).requires_grad_(rank == 0)
+    temperature = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+    losses.distributed_clip_loss(*share.unbind(1), temperature=temperature).backward()
+    losses.distributed_nt_xent_loss(*share.unbind(1)).backward()
+    return share.grad, temperature.grad
+
+
+def refusals(rank, alone):
+    """Return calls that one process at least has to refuse, and with it the others."""
+    nt_xent, clip = DISTRIBUTED.values()
+    fine = torch.ones(4, 3)
+    pairs = fine, fine
+    lost = fine[rank:]  # on the second process, the target is one row shorter
+    wide = torch.zeros(4, 3 + rank)
+    precise = fine.double() if rank else fine
+    return {
+        "width": (nt_xent, (wide, wide), {}),
+        "outsider": (nt_xent, pairs, {"group": alone[1 - rank]}),
+        "dtype": (clip, (precise, fine), {}),
+        "temperature": (nt_xent, pairs, {"temperature": 0.5 + 0.1 * rank}),
+        "shape": (nt_xent, (fine, lost), {}),
+        "no tensor": (clip, ([fine, None][rank], fine), {}),
+        "one dimension": (clip, ([fine, fine[0]][rank],) * 2, {}),
+        "chunk": (nt_xent, pairs, {"chunk_size": 1 - rank}),
+        "cold": (clip, pairs, {"temperature": torch.tensor(1.0 - rank)}),
+    }
+
+
 def process(rank, folder):
     """Do what is to be done on one of the two processes, and write down what came out."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2, timeout=WAIT)
     found = {}
     for (name, loss), (shares, counts) in itertools.product(DISTRIBUTED.items(), SHARES.items()):
         mine = share_of(all_pairs(), rank, counts)
@@ -606,14 +652,12 @@ def process(rank, folder):
     found["chunks"] = losses.distributed_nt_xent_loss(*mine.unbind(1), chunk_size=3)
     alone = [dist.new_group([0]), dist.new_group([1])]
     found["alone"] = losses.distributed_clip_loss(*mine.unbind(1), group=alone[rank])
-    for case, (input, group) in {
-        "width": (torch.zeros(4, 3 + rank), None),
-        "outsider": (torch.zeros(4, 3), alone[1 - rank]),
-    }.items():
-        try:
-            losses.distributed_nt_xent_loss(input, input, group=group)
-        except ValueError as error:
-            found[case] = str(error)
+    found["no gradient here"] = train_where_only_one_share_needs_a_gradient(rank)
+    for case, (loss, arguments, options) in refusals(rank, alone).items():
+        with pytest.raises((TypeError, ValueError)) as error:
+            loss(*arguments, **options)
+        found[case] = f"{error.type.__name__}: {error.value}"
+    found["after all refusals"] = losses.distributed_clip_loss(*mine.unbind(1), temperature=0.07 * (1 + 1e-7 * rank))
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -691,10 +735,54 @@ def test_a_group_of_one_process_has_the_loss_of_its_share(two_processes):
         torch.testing.assert_close(found["alone"], metric.clip_loss(*share.unbind(1)))
 
 
-def test_all_processes_refuse_shares_of_different_width_and_outsiders_are_told(two_processes):
+def test_outsiders_are_told(two_processes):
     for found in two_processes:
-        assert found["width"] == "input must have the same number of components on all processes, got [3, 4]"
-        assert found["outsider"] == "group must hold this process, got one that does not"
+        assert found["outsider"] == "ValueError: group must hold this process, got one that does not"
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("width", "ValueError: input must have the same number of components on all processes, got [3, 4]"),
+        ("dtype", "ValueError: input must have the same dtype on all processes, got [torch.float32, torch.float64]"),
+        ("temperature", "ValueError: temperature must be the same on all processes, got [0.5, 0.6]"),
+    ],
+)
+def test_all_processes_refuse_what_they_disagree_on(two_processes, case, message):
+    assert [found[case] for found in two_processes] == [message] * 2
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("shape", "ValueError: input and target must have the same shape, got (4, 3) and (3, 3)"),
+        ("no tensor", "TypeError: input must be a torch.Tensor, got NoneType"),
+        ("one dimension", "ValueError: input must have shape (N, D), got (3,)"),
+        ("chunk", "ValueError: chunk_size must be at least 1, got 0"),
+        ("cold", "ValueError: temperature must be finite and above 0, got 0.0"),
+    ],
+)
+def test_what_one_process_refuses_the_others_refuse_too_and_do_not_wait_for_it(two_processes, case, message):
+    others = "ValueError: the arguments must fit on all processes, got an error on those of rank [1]"
+    assert [found[case] for found in two_processes] == [others, message]
+
+
+def test_after_a_refusal_the_processes_still_work_together_and_the_rounding_of_a_temperature_is_no_disagreement(
+    two_processes,
+):
+    expected = metric.clip_loss(*all_pairs().unbind(1))
+    for found in two_processes:
+        torch.testing.assert_close(found["after all refusals"], expected, rtol=1e-5, atol=0)
+
+
+def test_a_process_whose_share_needs_no_gradient_takes_part_in_the_backward_pass_of_the_others(two_processes):
+    pairs = all_pairs().requires_grad_()
+    temperature = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+    (metric.clip_loss(*pairs.unbind(1), temperature=temperature) + metric.nt_xent_loss(*pairs.unbind(1))).backward()
+    (of_share, of_temperature), (nothing, same) = (found["no gradient here"] for found in two_processes)
+    torch.testing.assert_close(of_share, 2 * pairs.grad)
+    assert nothing is None
+    torch.testing.assert_close([of_temperature, same], [temperature.grad] * 2)
 
 
 @pytest.mark.parametrize("name", DISTRIBUTED)
@@ -731,6 +819,13 @@ REFUSALS = [
     ((H, W, T[:, None]), {}, ValueError, r"must have shape \(3,\), got \(3, 1\)"),
     ((H, W, T + 1), {}, ValueError, r"in \[0, 5\) or ignore_index \(-100\), got -99"),
     ((H, W, T), {"ignore_index": -1}, ValueError, r"ignore_index \(-1\), got -100"),
+    ((H, W, T), {"ignore_index": None}, TypeError, "ignore_index must be an integer, got NoneType"),
+    ((H, W, T), {"ignore_index": "a"}, TypeError, "ignore_index must be an integer, got str"),
+    ((H, W, T), {"ignore_index": 1.5}, TypeError, "ignore_index must be an integer, got float"),
+    ((H, W, T), {"ignore_index": True}, TypeError, "ignore_index must be an integer, got bool"),
+    ((H, W.to("meta"), T), {}, ValueError, "on one device, got hidden on cpu, weight on meta, target on cpu, bias"),
+    ((H, W, T), {"bias": B.to("meta")}, ValueError, "on one device, got .* target on cpu, bias on meta"),
+    ((H, W, T.to("meta")), {}, ValueError, "on one device, got .* target on meta"),
     ((H, W, T), {"label_smoothing": 1.1}, ValueError, "label_smoothing must be between 0 and 1, got 1.1"),
     ((H, W, T), {"label_smoothing": -0.1}, ValueError, "label_smoothing must be between 0 and 1, got -0.1"),
     ((H, W, T), {"label_smoothing": None}, TypeError, "label_smoothing must be a number, got NoneType"),

@@ -134,21 +134,43 @@ def test_sampled_softmax_is_right_from_a_lead_of_nothing_to_one_of_1e30(dtype, h
     assert max(errors) <= TOLERANCE[dtype]
 
 
+@pytest.mark.parametrize("far", [False, True], ids=["a close race", "the true item far behind"])
+@pytest.mark.parametrize("size", [0.0, 1e2, 1e3, 1e4, 1e8])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_sampled_softmax_is_as_exact_as_the_corrected_scores(dtype):
+def test_sampled_softmax_is_as_exact_as_scores_and_corrections_are(dtype, size, far):
     (truth, samples), _ = random_arguments("sampled_softmax_loss", seed=1)
+    truth, samples = (8 * truth + (-size / 3 if far else size)).to(dtype), (8 * samples + size).to(dtype)
     options = CASES["sampled_softmax_loss, corrected"]
-    corrected = {k: v.to(dtype) if v.is_floating_point() else v for k, v in options.items()}
-    value = losses.sampled_softmax_loss(truth.to(dtype), samples.to(dtype), **corrected, reduction="none")
-    for i in range(7):
-        with mpmath.workdps(50):
-            own = mpmath.mpf(truth[i].item()) - options["input_log_q"][i].item()
-            others = [
-                mpmath.exp(mpmath.mpf(samples[i, j].item()) - options["target_log_q"][j].item() - own)
-                for j in range(4)
-                if not HITS[i, j]
-            ]
-            assert relative_error(value[i].item(), mpmath.log1p(mpmath.fsum(others)), dtype) <= 2 * TOLERANCE[dtype]
+    own_q, other_q = (5.3 * options[name].to(dtype) for name in ("input_log_q", "target_log_q"))
+    value, slopes = value_and_gradients(
+        losses.sampled_softmax_loss,
+        [truth, samples],
+        input_log_q=own_q,
+        target_log_q=other_q,
+        accidental_hits=HITS,
+        reduction="none",
+    )
+    tolerance = TOLERANCE[dtype] if dtype == torch.float32 else max(TOLERANCE[dtype], 1e-15 * size)  # of the scores
+    errors = []
+    with mpmath.workdps(50):
+        for i in range(7):
+            own = mpmath.mpf(truth[i].item()) - own_q[i].item()
+            leads = [mpmath.mpf(t) - q - own for t, q in zip(samples[i].tolist(), other_q.tolist(), strict=True)]
+            odds = [0 if hit else mpmath.exp(lead) for lead, hit in zip(leads, HITS[i], strict=True)]
+            total = mpmath.fsum(odds)
+            errors.append(relative_error(value[i].item(), mpmath.log1p(total), dtype))
+            errors.append(relative_error(slopes[0][i].item(), -total / (1 + total), dtype))
+            for ours, odd in zip(slopes[1][i].tolist(), odds, strict=True):
+                errors.append(relative_error(ours, odd / (1 + total), dtype))
+    assert max(errors) <= tolerance
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_samples_far_ahead_of_the_true_item_are_told_apart_without_correction_too(dtype):
+    truth = torch.tensor([-33.3, -33333332.0], dtype=dtype)  # float32 rounds the second's leads 16 apart, not 8
+    samples = torch.tensor([[100.3, 100.7], [1e8, 1e8 + 8]], dtype=dtype)
+    _, (_, slopes) = value_and_gradients(losses.sampled_softmax_loss, [truth, samples], reduction="none")
+    torch.testing.assert_close(slopes, samples.softmax(1), rtol=TOLERANCE[dtype], atol=0)
 
 
 def exact_lists(scores, relevance, softmax_target):
@@ -203,6 +225,53 @@ def test_a_lead_of_scores_as_large_as_they_come_costs_nothing_and_teaches_nothin
     value, slopes = value_and_gradients(function_of(name), [torch.tensor([-1e38]), torch.full(shape, 1e38)])
     assert value.item() == pytest.approx(2e38)
     assert [slope.item() for slope in slopes] == [-1, 1]
+
+
+@pytest.mark.parametrize("log_q", [None, torch.tensor([-5.0])], ids=["plain", "corrected"])
+def test_a_true_item_hopelessly_behind_costs_infinity_and_teaches_as_much_as_any_lost_one(log_q):
+    truth, samples = torch.tensor([-3e38, 3e38]), torch.tensor([[3e38, 0.0], [0.0, -3e38]])
+    options = {"input_log_q": None if log_q is None else log_q.expand(2), "reduction": "none"}
+    value, slopes = value_and_gradients(losses.sampled_softmax_loss, [truth, samples], **options)
+    assert value.tolist() == [math.inf, 0]
+    assert slopes[0].tolist() == [-1, 0]
+    assert slopes[1].tolist() == [[1, 0], [0, 0]]
+
+
+def test_a_true_item_at_infinity_is_certain_and_one_at_minus_infinity_is_ruled_out():
+    truth, samples = torch.tensor([math.inf, -math.inf]), torch.ones(2, 3)
+    value, slopes = value_and_gradients(losses.sampled_softmax_loss, [truth, samples], reduction="none")
+    assert value.tolist() == [0, math.inf]
+    assert not any(slope.any() for slope in slopes)
+
+
+def test_a_list_spread_over_all_a_float_can_hold_costs_what_it_costs_in_float64():
+    scores, grades = torch.tensor([[-3e38, 3e38, 1e38], [3e38, -3e38, -1e38]]), torch.tensor([[0.0, 1.0, 2.0]] * 2)
+    ours = value_and_gradients(losses.listwise_softmax_loss, [scores], [grades / 2], reduction="none")
+    exact = value_and_gradients(
+        losses.listwise_softmax_loss, [scores.double()], [grades.double() / 2], reduction="none"
+    )
+    assert exact[0].max() > torch.finfo(torch.float32).max > exact[0].min()
+    torch.testing.assert_close((ours[0], *ours[1]), (exact[0].float(), exact[1][0].float()), rtol=2e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("amount", [3e38, 1e-30, 1e-38])
+def test_amounts_count_by_their_ratios_up_to_the_largest_float(amount):
+    scores = torch.tensor([[0.0, 1.0, 2.0], [0.5, 0.3, 0.1]])
+    amounts = amount * torch.tensor([[1.0, 1.0, 1.0], [0.25, 0.5, 0.0]])
+    ours = value_and_gradients(losses.listwise_softmax_loss, [scores], [amounts], softmax_target=False)
+    same = value_and_gradients(losses.listwise_softmax_loss, [scores], [amounts / amount], softmax_target=False)
+    torch.testing.assert_close(ours, same, rtol=2e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_lowest_score_of_all_is_an_item_and_not_padding(dtype):
+    lowest = torch.full((1, 3), torch.finfo(dtype).min, dtype=dtype)
+    for relevance in (lowest, torch.zeros_like(lowest)):
+        value, (slopes,) = value_and_gradients(
+            losses.listwise_softmax_loss, [lowest], [relevance], mask=torch.tensor([[True, True, False]])
+        )
+        assert value.item() == pytest.approx(math.log(2))
+        assert slopes.abs().max() < 1e-6
 
 
 # The NumPy twin

@@ -185,6 +185,25 @@ def test_the_mean_counts_the_rows_that_cost_nothing():
     assert pseudo_label_loss(strong[1:], weak[1:]).item() == 0
 
 
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 0.95, 1.0])
+@pytest.mark.parametrize("row", [[math.nan, 0, 0], [0, 0, math.nan], [-INF] * 3, [INF] * 3, [INF, 0, 0]], ids=str)
+def test_a_broken_teacher_costs_nan_and_not_what_a_sure_or_an_unsure_one_does(row, threshold):
+    student = torch.tensor([[1.0, 2.0, 0.0]] * 2, dtype=torch.float64)
+    teacher = torch.tensor([row, [9.0, 0.0, 0.0]], dtype=torch.float64)
+    options = {"threshold": threshold}
+    value, gradient = value_and_gradient(pseudo_label_loss, student, teacher, reduction="none", **options)
+    assert value.isnan().tolist() == [True, False]
+    assert gradient.isnan().tolist() == [[True] * 3, [False] * 3]
+    assert pseudo_label_loss(student, teacher, **options).isnan()
+    arrays = student.numpy(), teacher.numpy()
+    np.testing.assert_allclose(reference.pseudo_label_loss(*arrays, **options), value)
+    np.testing.assert_allclose(reference.pseudo_label_loss_grad(*arrays, **options), gradient)
+
+
+def test_a_broken_teacher_of_a_single_class_costs_nan():
+    assert pseudo_label_loss(torch.zeros(1), torch.tensor([math.nan])).isnan()
+
+
 def test_unbelieved_rows_cost_nothing_even_where_the_other_view_has_no_finite_logits():
     strong, weak = torch.tensor([[INF, -INF], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [5.0, 0.0]])
     value, gradient = value_and_gradient(pseudo_label_loss, strong, weak, reduction="sum")
@@ -205,6 +224,15 @@ def test_consistency_is_right_however_near_or_far_student_and_teacher_are(dtype,
     teacher = (random(classes).mul(8).round().div(8) * spread).to(dtype)
     student = teacher + (random(classes, seed=1).mul(8).round().div(8) * gap).to(dtype)
     assert_right(f"consistency_loss, {kind}", dtype, 2 * tolerance if kind == "kl" else tolerance, student, teacher)
+
+
+@pytest.mark.parametrize("gap", [0.3, 1.0, 5.0, 100.0])
+def test_rounding_of_logits_about_100_costs_the_divergence_what_its_documentation_says(gap):
+    teacher = random(500, 3).mul(50).clamp(-100, 100).float()
+    student = (teacher + gap * random(500, 3, seed=1)).clamp(-100, 100).float()
+    value = consistency_loss(student, teacher, kind="kl", reduction="none")
+    exact = consistency_loss(student.double(), teacher.double(), kind="kl", reduction="none")
+    assert ((value - exact).abs() <= 1e-4 * exact + torch.finfo(torch.float32).tiny).all()
 
 
 @PRECISIONS

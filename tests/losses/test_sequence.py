@@ -124,6 +124,15 @@ def test_a_sequence_without_tokens_does_not_count_and_of_none_the_mean_is_nan_wi
     assert slope.eq(0).all()
 
 
+@pytest.mark.parametrize("lengths", [None, [1], [2]])
+def test_in_a_narrow_dtype_the_padding_index_is_no_class_and_no_class_is_the_padding_index(lengths):
+    logits, target = torch.randn(1, 2, 200, generator=torch.Generator().manual_seed(0)), torch.tensor([[156, 3]])
+    ours = losses.sequence_cross_entropy(logits, target.to(torch.uint8), lengths=lengths)  # -100 is 156 there
+    assert ours == losses.sequence_cross_entropy(logits, target, lengths=lengths)
+    with pytest.raises(ValueError, match="got -1"):  # and 255 is -1 in int8
+        losses.sequence_cross_entropy(logits, -torch.ones(1, 2, dtype=torch.int8), lengths=lengths, padding_index=255)
+
+
 def test_by_default_the_mean_is_over_tokens_nothing_is_smoothed_and_minus_100_is_padding():
     logits, target, lengths = random_tokens()
     by_index = padded_by_index(target, lengths)
@@ -300,7 +309,7 @@ def log_softmax_first(loss):
 
 @pytest.mark.parametrize("blank", [0, 2])
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
-@pytest.mark.parametrize("kind", ["tensors", "lists", "tuples", "one row", "int32", "column"])
+@pytest.mark.parametrize("kind", ["tensors", "lists", "tuples", "arrays", "one row", "int32", "column"])
 def test_ctc_equals_torch_for_every_kind_of_input_and_behind_log_softmax_in_its_gradient(kind, reduction, blank):
     logits, targets, input_lengths, target_lengths = random_frames(seed=3, blank=blank)
     if kind == "one row":
@@ -308,12 +317,16 @@ def test_ctc_equals_torch_for_every_kind_of_input_and_behind_log_softmax_in_its_
     if kind in ("lists", "tuples"):
         sequence = list if kind == "lists" else tuple
         input_lengths, target_lengths = sequence(input_lengths.tolist()), sequence(target_lengths.tolist())
+    if kind == "arrays":
+        input_lengths, target_lengths = (x.flip(0).numpy()[::-1] for x in (input_lengths, target_lengths))
     if kind == "int32":
         targets, input_lengths, target_lengths = targets.int(), input_lengths.int(), target_lengths.int()
     if kind == "column":
         input_lengths, target_lengths = input_lengths[:, None], target_lengths[:, None]
     arguments, options = (targets, input_lengths, target_lengths), {"blank": blank, "reduction": reduction}
     ours = value_and_gradient(log_softmax_first(losses.ctc_loss), logits, *arguments, **options)
+    if kind == "arrays":
+        arguments = targets, input_lengths.tolist(), target_lengths.tolist()
     expected = value_and_gradient(log_softmax_first(F.ctc_loss), logits, *arguments, **options)
     torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-14)
 
@@ -398,6 +411,19 @@ def test_ruled_out_classes_leave_the_alignments_without_them():
     value, slope = value_and_gradient(losses.ctc_loss, log_probs, torch.tensor([1]), [3], [1])
     assert value.item() == math.inf
     assert slope.eq(0).all()
+    assert losses.ctc_loss(log_probs, torch.tensor([1]), [3], [1], zero_infinity=True) == 0
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_a_loss_too_large_for_its_dtype_is_infinite_but_not_without_alignment(reduction):
+    log_probs = torch.full((5, 1, 2), -3e38)
+    arguments, options = (torch.tensor([[1]]), [5], [1]), {"reduction": reduction, "zero_infinity": True}
+    value, slope = value_and_gradient(losses.ctc_loss, log_probs, *arguments, **options)
+    expected = value_and_gradient(losses.ctc_loss, log_probs.double(), *arguments, **options)
+    assert value.item() == math.inf
+    assert expected[0].item() == pytest.approx(1.5e39)
+    torch.testing.assert_close(slope, expected[1].float())
+    torch.testing.assert_close(slope.sum(2), -torch.ones(5, 1))
 
 
 def test_no_frames_spell_only_the_empty_target_and_an_empty_target_is_all_blanks():
@@ -486,13 +512,21 @@ def test_the_numpy_twin_of_ctc_has_the_same_value_and_gradient(seed, blank, zero
         assert reference.ctc_loss(np.full((2, 1, 3), -1e30), [[1]], [2], [1]) == 2e30
 
 
+def test_lengths_may_be_any_sequence_of_integers():
+    logits, target, _ = random_tokens()
+    expected = losses.sequence_cross_entropy(logits, target, lengths=torch.tensor([2, 3, 4, 5]))
+    for lengths in (range(2, 6), np.arange(2, 6), np.arange(2, 6, dtype=np.uint8), list(np.arange(2, 6))):
+        assert losses.sequence_cross_entropy(logits, target, lengths=lengths) == expected
+
+
 def test_ctc_of_no_sequences_and_of_strided_ones():
     log_probs, *arguments = random_frames()
-    none = log_probs[:, :0], torch.zeros(0, 4).long(), [], []
-    assert losses.ctc_loss(*none).isnan()
-    assert losses.ctc_loss(*none, reduction="sum") == 0
-    assert losses.ctc_loss(*none, reduction="none").shape == (0,)
-    assert value_and_gradient(losses.ctc_loss, *none)[1].shape == (12, 0, 5)
+    for targets in (torch.zeros(0, 4).long(), torch.zeros(0).long()):
+        none = log_probs[:, :0], targets, [], np.array([])
+        assert losses.ctc_loss(*none).isnan()
+        assert losses.ctc_loss(*none, reduction="sum") == 0
+        assert losses.ctc_loss(*none, reduction="none").shape == (0,)
+        assert value_and_gradient(losses.ctc_loss, *none)[1].shape == (12, 0, 5)
     strided = log_probs.transpose(0, 1).contiguous().transpose(0, 1)
     assert not strided.is_contiguous()
     expected = value_and_gradient(losses.ctc_loss, log_probs, *arguments)
@@ -522,9 +556,28 @@ def test_ctc_can_be_mapped_over_batches():
     torch.testing.assert_close(mapped, each)
 
 
+@pytest.mark.parametrize("row", [False, True], ids=["padded", "one row"])
+@pytest.mark.parametrize("lengths", [[4, 3, 0, 1], None], ids=["one length", "a length each"])
+def test_ctc_can_be_mapped_over_targets(lengths, row):
+    log_probs, targets, frames, _ = random_frames()
+    both = torch.stack([targets[:, :2] if row else targets, targets.flip(0)[:, :2] if row else targets.flip(0)])
+    both = both.flatten(1) if row else both
+    each = torch.tensor([lengths, lengths] if lengths else [[4, 3, 0, 1], [2, 2, 3, 1]])
+
+    def slope(target, length):
+        return torch.func.grad(losses.ctc_loss)(log_probs, target, frames, length if lengths is None else lengths)
+
+    mapped = torch.func.vmap(slope)(both, each)
+    alone = [value_and_gradient(losses.ctc_loss, log_probs, both[i], frames, each[i])[1] for i in range(2)]
+    torch.testing.assert_close(mapped, torch.stack(alone))
+
+
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own, while tracing
-def test_ctc_compiles_to_one_graph():
+@pytest.mark.parametrize("row", [False, True], ids=["padded", "one row"])
+def test_ctc_compiles_to_one_graph(row):
     log_probs, *arguments = random_frames()
+    if row:
+        arguments[0] = torch.cat([labels[:n] for labels, n in zip(arguments[0], arguments[2], strict=True)])
     compiled = torch.compile(losses.ctc_loss, backend="aot_eager", fullgraph=True)
     expected = value_and_gradient(losses.ctc_loss, log_probs, *arguments, zero_infinity=True)
     ours = value_and_gradient(compiled, log_probs, *arguments, zero_infinity=True)
@@ -554,7 +607,19 @@ REFUSALS = [
             ((LOGITS, TOKENS + 1), {}, ValueError, r"in \[0, 4\) or .*, got 4"),
             ((LOGITS, TOKENS), {"padding_index": None}, TypeError, "padding_index must be an integer, got None"),
             ((LOGITS, TOKENS), {"padding_index": True}, TypeError, "padding_index must be an integer, got True"),
-            ((LOGITS, TOKENS), {"lengths": 3}, TypeError, "lengths must be a torch.Tensor, got int"),
+            (
+                (LOGITS, TOKENS),
+                {"lengths": 3},
+                TypeError,
+                "lengths must be a tensor, an array or a list of integers, got 3",
+            ),
+            ((LOGITS, TOKENS), {"lengths": ["a", "b"]}, TypeError, r"a list of integers, got \['a', 'b'\]"),
+            ((LOGITS, TOKENS), {"lengths": [[1], [2, 3]]}, TypeError, r"a list of integers, got \[\[1\], \[2, 3\]\]"),
+            ((LOGITS, TOKENS), {"lengths": [3, None]}, TypeError, r"a list of integers, got \[3, None\]"),
+            ((LOGITS, TOKENS), {"lengths": {2, 3}}, TypeError, r"a list of integers, got \{2, 3\}"),
+            ((LOGITS, TOKENS), {"lengths": np.array([1.5, 2])}, TypeError, r"lengths \(integers\), got torch.float32"),
+            ((LOGITS, TOKENS), {"padding_index": -100.0}, TypeError, "padding_index must be an integer, got -100.0"),
+            ((LOGITS[..., :0], TOKENS), {}, ValueError, r"at least one class .*, got \(2, 3, 0\) and \(2, 3\)"),
             ((LOGITS, TOKENS), {"lengths": [1.5, 2]}, TypeError, r"lengths \(integers\), got torch.float32"),
             ((LOGITS, TOKENS), {"lengths": [3]}, ValueError, "lengths must hold 2 lengths, one .*, got 1"),
             ((LOGITS, TOKENS), {"lengths": [3, 4]}, ValueError, r"lengths must be in \[0, 3\], got 4"),
@@ -574,7 +639,7 @@ REFUSALS = [
         for refusal in [
             (([0.0], *CTC[1:]), {}, TypeError, "log_probs must be a torch.Tensor, got list"),
             ((LOG_PROBS.long(), *CTC[1:]), {}, TypeError, "log_probs must be a floating-point tensor, got torch.int64"),
-            ((LOG_PROBS[None], *CTC[1:]), {}, ValueError, r"\(T, N, C\) or \(T, C\), got \(1, 5, 2, 4\)"),
+            ((LOG_PROBS[None], *CTC[1:]), {}, ValueError, r"\(T, N, C\) or \(T, C\) .*, got \(1, 5, 2, 4\)"),
             ((LOG_PROBS, [[1]], [5, 5], [3, 2]), {}, TypeError, "targets must be a torch.Tensor, got list"),
             ((LOG_PROBS, LABELS.float(), [5, 5], [3, 2]), {}, TypeError, r"indices \(integers\), got torch.float32"),
             ((LOG_PROBS, LABELS[:1], [5, 5], [3, 2]), {}, ValueError, r"shape \(2, S\) or .*, got \(1, 3\)"),
@@ -585,7 +650,7 @@ REFUSALS = [
             ((LOG_PROBS, LABELS, [5, 6], [3, 2]), {}, ValueError, r"input_lengths must be in \[0, 5\], got 6"),
             ((LOG_PROBS, LABELS, [5, -1], [3, 2]), {}, ValueError, r"input_lengths must be in \[0, 5\], got -1"),
             ((LOG_PROBS, LABELS, [5, 5], [3, 4]), {}, ValueError, r"target_lengths must be in \[0, 3\], got 4"),
-            ((LOG_PROBS, LABELS, 5.0, [3, 2]), {}, TypeError, "input_lengths must be a torch.Tensor, got float"),
+            ((LOG_PROBS, LABELS, 5.0, [3, 2]), {}, TypeError, "input_lengths must be .* a list of integers, got 5.0"),
             (
                 (LOG_PROBS, LABELS, [5, 5], torch.tensor([3.0, 2.0])),
                 {},
@@ -600,6 +665,10 @@ REFUSALS = [
             (CTC, {"blank": 4}, ValueError, r"blank must be a class index in \[0, 4\), got 4"),
             (CTC, {"blank": -1}, ValueError, r"blank must be a class index in \[0, 4\), got -1"),
             (CTC, {"blank": 0.0}, TypeError, "blank must be an integer, got 0.0"),
+            (CTC, {"blank": None}, TypeError, "blank must be an integer, got None"),
+            (CTC, {"zero_infinity": "no"}, TypeError, "zero_infinity must be True or False, got 'no'"),
+            (CTC, {"zero_infinity": 0}, TypeError, "zero_infinity must be True or False, got 0"),
+            ((LOG_PROBS[..., :0], *CTC[1:]), {}, ValueError, r"at least one class, got \(5, 2, 0\)"),
             (CTC, {"blank": False}, TypeError, "blank must be an integer, got False"),
             (CTC, {"reduction": "average"}, ValueError, "'sum', got 'average'"),
         ]
