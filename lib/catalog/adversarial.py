@@ -1,14 +1,19 @@
 """The entries of attacks on models, and of the loss that trains against them."""
 
 from lib.catalog._entry import Tool
+from lib.catalog._symbols import SOFTMAX
+
+MODEL = r"$f$: the model; $x$ and $y$: an input and its target"
+RADIUS = r"$\epsilon$: by how much each number of the input may change"
 
 TOOLS = (
     Tool(
         name="fgsm",
         family="adversarial",
-        title="Fast gradient sign method",
+        title="Fast gradient sign method (FGSM)",
         value=r"x + \epsilon \operatorname{sign}\bigl(\nabla_x\, \ell(f(x), y)\bigr)",
-        purpose="Makes, in one step, inputs that look alike and mislead a model.",
+        symbols=rf"{MODEL}; $\ell$: the loss; {RADIUS}.",
+        purpose="Makes, in one step, inputs that look the same and mislead a model.",
         limits=(
             "It is the worst input only where the loss is linear in the input; elsewhere a step may leap too far.",
             "Where the slope is 0, as behind a saturated activation or a rounding, it changes and shows nothing.",
@@ -19,10 +24,12 @@ TOOLS = (
     Tool(
         name="pgd",
         family="adversarial",
-        title="Projected gradient descent",
+        title="Projected gradient descent (PGD)",
         value=r"x' \leftarrow \operatorname{clip}\bigl(x' + \eta \operatorname{sign}(\nabla_{x'}\, \ell(f(x'), y)),"
         r"\; x - \epsilon,\; x + \epsilon\bigr)",
-        purpose="Makes, in several steps, inputs that look alike and mislead a model: the usual test of robustness.",
+        symbols=rf"{MODEL}; $x'$: the input that misleads, at first a random one near $x$; $\eta$: the step, the "
+        rf"option step_size; $\ell$: the loss; {RADIUS}; clip: each number is moved to the nearest one in between.",
+        purpose="Makes, in several steps, inputs that look the same and mislead a model: the usual test of robustness.",
         limits=(
             "A model that withstands it is not proved robust: it climbs one peak, and none where slopes are hidden.",
             "Each step costs a forward and a backward pass.",
@@ -35,13 +42,14 @@ TOOLS = (
         name="trades_loss",
         family="adversarial",
         title="TRADES",
-        value=r"\operatorname{cross\_entropy}(f(x), y)"
-        r" + \beta \max_{\|x' - x\|_\infty \le \epsilon} \mathrm{KL}(p \,\|\, q),"
+        value=r"-\ln p_y + \beta \max_{\|x' - x\|_\infty \le \epsilon} \sum_j p_j \ln\frac{p_j}{q_j},"
         r" \quad p = \operatorname{softmax}(f(x)),\; q = \operatorname{softmax}(f(x'))",
+        symbols=rf"{MODEL}, a class; $x'$: an input near $x$; $\|\cdot\|_\infty$: the largest difference of a number; "
+        rf"$\beta$: the price of robustness; {RADIUS}; {SOFTMAX}.",
         purpose="Trains a classifier to be right, and to say the same of all inputs near each other.",
         limits=(
             "Robustness is paid for with accuracy on clean inputs; beta sets the price.",
-            "A training step costs about ten times as much as without it.",
+            "With the default of ten steps, a training step costs about ten times as much as one without it.",
             "The maximum is sought by a few steps from a random start, so the loss is a lower bound, and a noisy one.",
         ),
         paper="H. Zhang, Y. Yu, J. Jiao, E. P. Xing, L. El Ghaoui, M. I. Jordan, Theoretically principled trade-off"

@@ -6,9 +6,14 @@ import numpy as np
 import torch
 
 from lib.catalog._entry import Entry, Tool
+from lib.catalog._symbols import CONDITION, LOGISTIC, SOFTMAX
 from lib.reference import classification
 
 CLASSES = 4
+WEIGHTS = "the number of targets that are not ignore_index; with class weights, the sum of the weights of these"
+LABELS = "class indices $y$, integers of the shape of the input without C"
+INDICES_OR_PROBABILITIES = f"{LABELS}, or class probabilities $q$, floats of the shape of the input"
+SOFTMAX_AND_CONDITION = f"{SOFTMAX}; {CONDITION}"
 # The greatest (1 - p)^2 (1 - p - 2 p ln p), near p = 0.058: how steep the focal loss with gamma = 2 gets
 FOCAL_SLOPE = 1.12898321857
 
@@ -54,8 +59,8 @@ def _binary_entry(**facts):
     """Return an entry with what the losses of a yes-or-no question share."""
     shared = {
         "twins": classification,
-        "input": "logits x, any shape",
-        "target": "probabilities of yes t, usually 0 or 1, integers or floats of the shape of the input",
+        "input": "logits $z$, any shape",
+        "target": "probabilities $y$ of yes, usually 0 or 1, integers or floats of the shape of the input",
         "divides_by": "the number of elements",
         "divisor": lambda sample: sample[0][0].size,
         "robust": False,
@@ -69,9 +74,10 @@ def _multi_class_entry(**facts):
     """Return an entry with what the losses of logits and a class share."""
     shared = {
         "twins": classification,
-        "input": "logits z, shape (C,), (N, C) or (N, C, d1, ..., dK)",
-        "target": "class indices y, integers of the shape of the input without C",
-        "divides_by": "the number of rows that count",
+        "symbols": f"{SOFTMAX_AND_CONDITION}.",
+        "input": "logits $z$, shape (C,), (N, C) or (N, C, d1, ..., dK)",
+        "target": LABELS,
+        "divides_by": "the number of rows whose target is not ignore_index",
         "divisor": lambda sample: len(sample[0][1]),
         "convex": False,
         "robust": False,
@@ -88,9 +94,10 @@ ENTRIES = (
         title="Cross-entropy",
         value=r"-\ln p_y, \quad p = \operatorname{softmax}(z)",
         gradient=r"p_j - [j = y]",
-        input="logits, shape (N, C) or (N, C, d1, ..., dK)",
-        target="class indices, int64, shape (N, d1, ..., dK), or class probabilities, floats of the shape of the input",
-        divides_by="the weights of the targets that count; with class probabilities, the number of targets",
+        symbols=f"{SOFTMAX_AND_CONDITION}. Of class probabilities $q$ the loss is $-\\sum_j q_j \\ln p_j$.",
+        input="logits $z$, shape (C,), (N, C) or (N, C, d1, ..., dK)",
+        target=INDICES_OR_PROBABILITIES,
+        divides_by=f"{WEIGHTS}; of class probabilities, the number of rows",
         divisor=lambda sample: len(sample[0][1]),
         minimiser="posterior",
         convex=True,
@@ -113,17 +120,18 @@ ENTRIES = (
     _binary_entry(
         name="binary_cross_entropy",
         title="Binary cross-entropy of a probability",
-        value=r"-t\max(\ln p, -100) - (1 - t)\max(\ln(1 - p), -100)",
-        gradient=r"\frac{p - t}{\max(p(1 - p), 10^{-12})}",
-        input="probabilities of yes p, in [0, 1], any shape",
+        value=r"-y\max(\ln p, -100) - (1 - y)\max(\ln(1 - p), -100)",
+        gradient=r"\frac{p - y}{\max(p(1 - p), 10^{-12})}",
+        input="probabilities $p$ of yes, in [0, 1], any shape",
         minimiser="posterior",
         convex=True,
         lipschitz=1e12,
         bound=100.0,
         limits=(
-            "A certain wrong answer costs 100 and not infinity, as in torch; below a probability of 4e-44 it is flat.",
-            "The sigmoid of a float32 logit above 17 is 1, and what it has lost no loss can recover.",
-            "Where p(1 - p) is below 1e-12 its gradient is smaller than the derivative, as in torch.",
+            "A certain wrong answer costs 100 and not infinity, as in torch: where the truth gets a probability below "
+            "4e-44 the loss is flat, and there it is not convex.",
+            "The sigmoid of a float32 logit above 17 is 1, and no loss can recover what that has lost.",
+            "Where p(1 - p) is below 1e-12, the gradient stays at 1e12 or less, as in torch: not the derivative.",
         ),
         torch="binary_cross_entropy",
         paper="I. J. Good, Rational decisions (1952)",
@@ -134,8 +142,9 @@ ENTRIES = (
     _binary_entry(
         name="binary_cross_entropy_with_logits",
         title="Binary cross-entropy",
-        value=r"(1 - t)\ln(1 + e^x) + t\ln(1 + e^{-x})",
-        gradient=r"\sigma(x) - t",
+        value=r"y\ln(1 + e^{-z}) + (1 - y)\ln(1 + e^z)",
+        gradient=r"\sigma(z) - y",
+        symbols=f"{LOGISTIC}.",
         minimiser="posterior",
         convex=True,
         lipschitz=1.0,
@@ -149,10 +158,11 @@ ENTRIES = (
     _multi_class_entry(
         name="nll_loss",
         title="Negative log-likelihood",
-        value=r"-x_y",
-        gradient=r"-[j = y]",
-        input="log-probabilities x, shape (C,), (N, C) or (N, C, d1, ..., dK)",
-        divides_by="the weights of the targets that count",
+        value=r"-\ln p_y",
+        gradient=r"-[j = y] \text{ in } \ln p_j",
+        symbols=f"{CONDITION}.",
+        input=r"log-probabilities $\ln p$, shape (C,), (N, C) or (N, C, d1, ..., dK)",
+        divides_by=WEIGHTS,
         minimiser="posterior",
         convex=True,
         lipschitz=1.0,
@@ -172,11 +182,12 @@ ENTRIES = (
         name="focal_loss",
         title="Focal loss",
         value=r"-(1 - p_y)^\gamma \ln p_y, \quad p = \operatorname{softmax}(z)",
-        gradient=r"(1 - p_y)^\gamma (1 - p_y - \gamma p_y \ln p_y)\, q_j \;(j \ne y), "
-        r"\quad q \text{ the softmax among the rivals}",
+        gradient=r"(1 - p_y)^{\gamma - 1} (1 - p_y - \gamma p_y \ln p_y)\,(p_j - [j = y])",
+        symbols=rf"$\gamma$: how fast attention falls as $p_y$ grows; {SOFTMAX_AND_CONDITION}.",
         minimiser="flattened posterior",
         lipschitz=FOCAL_SLOPE * math.sqrt(2),
         bound=None,
+        setting=r"with $\gamma = 2$",
         limits=(
             "The probabilities it learns are more even than those of the classes.",
             "A confident wrong answer costs without bound, so wrong labels pull hard.",
@@ -187,16 +198,19 @@ ENTRIES = (
     _binary_entry(
         name="sigmoid_focal_loss",
         title="Binary focal loss",
-        value=r"\alpha_t\, d^\gamma\, \bigl(-t\ln p - (1 - t)\ln(1 - p)\bigr), "
-        r"\quad d = t(1 - p) + (1 - t)p, \; p = \sigma(x)",
-        gradient=r"\alpha_t\, d^\gamma \bigl(d - \gamma(1 - d)\ln(1 - d)\bigr)\,(1 - 2t) \text{ for } t \in \{0, 1\}",
+        value=r"w\, d^\gamma\, \bigl(-y\ln p - (1 - y)\ln(1 - p)\bigr), "
+        r"\quad d = y(1 - p) + (1 - y)p, \; p = \sigma(z)",
+        gradient=r"w\, d^\gamma \bigl(d - \gamma(1 - d)\ln(1 - d)\bigr)\,(1 - 2y) \text{ for } y \in \{0, 1\}",
+        symbols=rf"$\gamma$: how fast attention falls with $d$, the probability of the wrong answer; "
+        rf"$w = \alpha y + (1 - \alpha)(1 - y)$, or 1 where alpha is None; {LOGISTIC}.",
         minimiser="flattened posterior",
         convex=False,
         lipschitz=FOCAL_SLOPE,
         bound=None,
+        setting=r"with $\gamma = 2$ and without alpha",
         limits=(
             "The probabilities it learns are more even than those of the classes; alpha shifts them too.",
-            "Its minimum for a soft target lies beyond the target: for 0.8 at 0.95.",
+            "For a soft target its minimum lies beyond the target: with gamma 2 that of 0.8 is at 0.95.",
         ),
         paper="T.-Y. Lin et al., Focal loss for dense object detection (2017)",
         url="https://arxiv.org/abs/1708.02002",
@@ -206,7 +220,11 @@ ENTRIES = (
         name="generalized_cross_entropy",
         title="Generalised cross-entropy",
         value=r"\frac{1 - p_y^q}{q}, \quad p = \operatorname{softmax}(z)",
-        gradient=r"p_y^q (1 - p_y)\, r_j \;(j \ne y), \quad r \text{ the softmax among the rivals}",
+        gradient=r"p_y^q\,(p_j - [j = y])",
+        symbols=rf"$q$: from 0, cross-entropy, to 1, half the absolute error $\sum_j |p_j - [j = y]|$; "
+        rf"{SOFTMAX_AND_CONDITION}. The upper bound is $1/q$, the Lipschitz constant "
+        r"$\sqrt 2\, q^q / (1 + q)^{1 + q}$.",
+        setting="with $q = 0.7$",
         minimiser="sharpened posterior",
         lipschitz=0.7**0.7 / 1.7**1.7 * math.sqrt(2),
         bound=1 / 0.7,
@@ -214,19 +232,24 @@ ENTRIES = (
             "A badly wrong answer has next to no gradient, so learning starts slowly, the more so the more classes.",
             "The probabilities it learns are surer than those of the classes.",
         ),
-        paper="Z. Zhang, M. R. Sabuncu, Generalized cross entropy loss for training with noisy labels (2018)",
+        paper="Z. Zhang, M. R. Sabuncu, Generalized cross entropy loss for training deep neural networks with noisy "
+        "labels (2018)",
         url="https://arxiv.org/abs/1805.07836",
     ),
     _multi_class_entry(
         name="symmetric_cross_entropy",
         title="Symmetric cross-entropy",
         value=r"-\alpha\ln p_y - \beta A (1 - p_y), \quad p = \operatorname{softmax}(z)",
-        gradient=r"(1 - p_y)(\alpha - \beta A p_y)\, q_j \;(j \ne y), \quad q \text{ the softmax among the rivals}",
+        gradient=r"(\alpha - \beta A p_y)\,(p_j - [j = y])",
+        symbols=rf"$\alpha$, $\beta$: the factors of cross-entropy and of its reverse; $A < 0$: what the logarithm "
+        rf"of 0 is taken to be, the option log_zero; {SOFTMAX_AND_CONDITION}. With $b = -\beta A \ge \alpha$ the "
+        r"Lipschitz constant is $\sqrt 2\,(\alpha + b)^2 / (4 b)$.",
+        setting=r"with $\alpha = 0.1$, $\beta = 1$ and $A = -4$",
         minimiser="sharpened posterior",
         lipschitz=1.025**2 * math.sqrt(2),
         bound=None,
         limits=(
-            "Its A, what the logarithm of 0 is taken to be, is an arbitrary number that sets its scale.",
+            "What the logarithm of 0 is taken to be is arbitrary; only its product with beta counts.",
             "The probabilities it learns are surer than those of the classes.",
         ),
         paper="Y. Wang et al., Symmetric cross entropy for robust learning with noisy labels (2019)",
@@ -235,9 +258,10 @@ ENTRIES = (
     _multi_class_entry(
         name="brier_loss",
         title="Brier score",
-        value=r"\sum_j (p_j - t_j)^2, \quad p = \operatorname{softmax}(z)",
-        gradient=r"2 p_j \bigl(p_j - t_j - \sum_k p_k (p_k - t_k)\bigr)",
-        target="class indices y, integers of the shape of the input without C, or class probabilities, of its shape",
+        value=r"\sum_j (p_j - q_j)^2, \quad p = \operatorname{softmax}(z)",
+        gradient=r"2 p_j \bigl(p_j - q_j - \sum_k p_k (p_k - q_k)\bigr)",
+        symbols=f"{SOFTMAX}; of a class index $q_j = [j = y]$, 1 for the true class, else 0.",
+        target=INDICES_OR_PROBABILITIES,
         minimiser="posterior",
         lipschitz=16 / 27 * math.sqrt(2),
         bound=2.0,
@@ -253,10 +277,12 @@ TOOLS = (
         family="classification",
         title="Class-balanced weights",
         value=r"w_j \propto \frac{1 - \beta}{1 - \beta^{n_j}}, \quad \sum_j w_j = C",
-        purpose="Weighs rare classes up, from their number of samples: between not at all and by the inverse.",
+        symbols=r"$w_j$: the weight of class $j$; $n_j$: its number of samples; $C$: the number of classes; $\beta$: "
+        r"at 0 all classes weigh 1, at 1 each weighs as the inverse of its number.",
+        purpose="It gives rare classes larger weights, from their numbers of samples.",
         limits=(
-            "A class without a sample has no weight.",
-            "Weights move the minimiser away from the posterior: the probabilities are those of balanced classes.",
+            "A class without a sample has no weight: the function refuses it.",
+            "Weights move the minimiser away from the posterior: the probabilities tend to those of balanced classes.",
         ),
         paper="Y. Cui et al., Class-balanced loss based on effective number of samples (2019)",
         url="https://arxiv.org/abs/1901.05555",

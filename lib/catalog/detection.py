@@ -3,9 +3,20 @@
 import numpy as np
 
 from lib.catalog._entry import Entry
+from lib.catalog._symbols import LOGISTIC
 from lib.reference import detection
 
 PIXELS = 64
+AREAS = "$A$ and $B$: input and target, and their areas; $I$ and $U$: the areas of their intersection and union"
+CHANGE = "$d$: how what follows changes as an edge of the input moves"
+CENTRES = (
+    f"{AREAS}; $\\rho$: the distance of the two centres; $c$: the diagonal of the smallest box around both; {CHANGE}"
+)
+MASKS = (
+    "$p_i$ and $y_i$: probability and mask of pixel $i$ of one class, over which the sums run; $s$: the option smooth, "
+    f"in pixels; {LOGISTIC}. With class indices, $p$ is the softmax over the classes, and the factor $p_i (1 - p_i)$ "
+    "of the gradient gives way to the derivatives of the softmax."
+)
 
 
 def _boxes(generator, n, spread):
@@ -57,7 +68,7 @@ def _box_entry(**facts):
     """Return an entry with what the losses of two boxes share."""
     shared = {
         "twins": detection,
-        "input": "boxes (x1, y1, x2, y2) with x1 <= x2 and y1 <= y2, shape (..., 4), in any unit",
+        "input": "boxes $(x_1, y_1, x_2, y_2)$ with $x_1 \\le x_2$ and $y_1 \\le y_2$, shape (..., 4), in any unit",
         "target": "boxes of the same shape and unit, floats or integers",
         "divides_by": "the number of boxes",
         "divisor": lambda sample: len(sample[0][0]),
@@ -74,8 +85,9 @@ def _mask_entry(**facts):
     """Return an entry with what the losses of masks share."""
     shared = {
         "twins": detection,
-        "input": "logits, shape (N, C, d1, ..., dK)",
-        "target": "masks, numbers in [0, 1] or booleans of the shape of the input, or class indices, "
+        "symbols": MASKS,
+        "input": "logits $z$, shape (N, C, d1, ..., dK)",
+        "target": "masks $y$, numbers in [0, 1] or booleans of the shape of the input, or class indices, "
         "integers of shape (N, d1, ..., dK)",
         "divides_by": "the number of samples times the number of classes",
         "divisor": lambda sample: len(sample[0][0]),
@@ -92,8 +104,10 @@ ENTRIES = (
         name="iou_loss",
         title="IoU loss",
         value=r"1 - \frac{I}{U}",
-        gradient=r"\frac{\partial\ell}{\partial x_2} = \frac{I\,h_A}{U^2} \text{ outside},"
+        gradient=r"\frac{\partial\ell}{\partial x_2} = \frac{I\,h_A}{U^2} \text{ outside } B,"
         r"\quad -\frac{h_I\,(B + h_A (w_A - w_I))}{U^2} \text{ within}",
+        symbols=f"{AREAS}; $w$ and $h$: widths and heights. For $x_1$ the sign is the opposite, for $y_1$ and $y_2$ "
+        "the axes are exchanged.",
         bound=1.0,
         limits=("Boxes that lie apart all cost 1, however far, and get no gradient.",),
         paper="P. Jaccard, The distribution of the flora in the alpine zone (1912)",
@@ -104,6 +118,7 @@ ENTRIES = (
         title="Generalised IoU loss",
         value=r"1 - \frac{I}{U} + \frac{C - U}{C}",
         gradient=r"d\Bigl(1 - \frac{I}{U}\Bigr) + \frac{U\,dC}{C^2} - \frac{dU}{C}",
+        symbols=f"{AREAS}; $C$: the area of the smallest box around both; {CHANGE}.",
         bound=2.0,
         limits=(
             "A box within its target, or around it, is told its size but not where its centre should be.",
@@ -117,6 +132,7 @@ ENTRIES = (
         title="Distance IoU loss",
         value=r"1 - \frac{I}{U} + \frac{\rho^2}{c^2}",
         gradient=r"d\Bigl(1 - \frac{I}{U}\Bigr) + \frac{d\rho^2}{c^2} - \frac{\rho^2\,dc^2}{c^4}",
+        symbols=f"{CENTRES}.",
         bound=2.0,
         limits=(
             "Between boxes of one centre the penalty is 0, whatever their proportions.",
@@ -132,6 +148,8 @@ ENTRIES = (
         r"\qquad v = \tfrac{4}{\pi^2}\bigl(\arctan\tfrac{w_B}{h_B} - \arctan\tfrac{w_A}{h_A}\bigr)^2,"
         r"\quad \alpha = \frac{v}{1 - I/U + v}",
         gradient=r"d\Bigl(1 - \frac{I}{U} + \frac{\rho^2}{c^2}\Bigr) + \alpha\,dv",
+        symbols=f"{CENTRES}; $w$ and $h$: widths and heights, so that $v$ compares proportions; $\\alpha$: its "
+        "weight, a constant in the gradient.",
         bound=2.5,
         limits=(
             "Its gradient takes alpha as a constant, so it is not the derivative of its value.",
@@ -143,31 +161,37 @@ ENTRIES = (
     _mask_entry(
         name="dice_loss",
         title="Dice loss",
-        value=r"1 - \frac{2\sum p_i t_i + s}{\sum p_i + \sum t_i + s}",
-        gradient=r"\frac{1 - \ell - 2 t_i}{\sum p_i + \sum t_i + s}\; p_i (1 - p_i)",
+        value=r"1 - \frac{2\sum p_i y_i + s}{\sum p_i + \sum y_i + s}, \quad p = \sigma(z)",
+        gradient=r"\frac{1 - \ell - 2 y_i}{\sum p_i + \sum y_i + s}\; p_i (1 - p_i)",
+        setting="for a single mask, with smooth 1",
         lipschitz=0.1295915866775208,  # at one pixel of the mask and one outside it; found numerically
         limits=(
             "A pixel that is surely wrong gets next to no gradient, as the sigmoid saturates.",
-            "With smooth = 0 a class that is absent costs 1 whatever is predicted.",
+            "With smooth 0 a class that is absent costs 1, however small the probabilities.",
             "Its probabilities are over-confident: 0 and 1 cost the least even where the mask is uncertain.",
         ),
-        paper="F. Milletari, N. Navab, S.-A. Ahmadi, V-Net (2016)",
+        paper="F. Milletari, N. Navab, S.-A. Ahmadi, V-Net (2016), with squares in the denominator",
         url="https://arxiv.org/abs/1606.04797",
         sample=_masks([1.0, 0.0]),
     ),
     _mask_entry(
         name="tversky_loss",
         title="Tversky loss",
-        value=r"1 - \frac{T + s}{T + \alpha F_+ + \beta F_- + s}",
-        gradient=r"\frac{(T + s)(\alpha (1 - t_i) - \beta t_i) - (\alpha F_+ + \beta F_-)\,t_i}"
+        value=r"1 - \frac{T + s}{T + \alpha F_+ + \beta F_- + s}, \quad T = \sum p_i y_i, "
+        r"\; F_+ = \sum p_i (1 - y_i), \; F_- = \sum (1 - p_i) y_i",
+        symbols=r"$T$, $F_+$, $F_-$: true positives, false positives and false negatives, in pixels; $\alpha$ and "
+        rf"$\beta$: the prices of false positives and of false negatives; {MASKS}",
+        gradient=r"\frac{(T + s)(\alpha (1 - y_i) - \beta y_i) - (\alpha F_+ + \beta F_-)\,y_i}"
         r"{(T + \alpha F_+ + \beta F_- + s)^2}\; p_i (1 - p_i)",
-        lipschitz=0.1031197389230383,  # at two pixels of the mask, with these prices; found numerically
+        setting=r"for a single mask, with $\alpha = 0.3$, $\beta = 0.7$ and smooth 1",
+        lipschitz=0.1031197389230383,  # at two pixels of the mask; found numerically
         limits=(
             "The balance of alpha and beta has to be found by trial.",
             "A pixel that is surely wrong gets next to no gradient, as the sigmoid saturates.",
-            "With smooth = 0 a class that is absent costs 1 whatever is predicted, unless alpha is 0.",
+            "With smooth 0 a class that is absent costs 1, however small the probabilities, unless alpha is 0.",
         ),
-        paper="S. S. M. Salehi, D. Erdogmus, A. Gholipour, Tversky loss function for image segmentation (2017)",
+        paper="S. S. M. Salehi, D. Erdogmus, A. Gholipour, Tversky loss function for image segmentation using 3D fully "
+        "convolutional deep networks (2017)",
         url="https://arxiv.org/abs/1706.05721",
         sample=_masks([1.0, 1.0], alpha=0.3, beta=0.7),
     ),

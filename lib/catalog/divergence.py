@@ -5,10 +5,10 @@ import math
 import numpy as np
 
 from lib.catalog._entry import Entry
+from lib.catalog._symbols import CONDITION, SOFTMAX, TEMPERATURE
 from lib.reference import divergence
 
 CLASSES = 3
-PROBABILITIES = "probabilities, floats, shape (..., C)"
 
 
 def _log_softmax(logits):
@@ -62,11 +62,12 @@ ENTRIES = (
         name="kl_div",
         twins=divergence,
         title="Kullback-Leibler divergence",
-        value=r"\sum_j p_j (\ln p_j - x_j)",
-        gradient=r"-p_j",
-        input="log-probabilities x, any shape",
-        target="probabilities p (their logarithms with log_target), floats of the shape of the input",
-        divides_by="the number of elements, not of samples; reduction='batchmean' divides by the latter",
+        value=r"\sum_j q_j (\ln q_j - \ln p_j)",
+        gradient=r"-q_j \text{ in } \ln p_j",
+        input=r"log-probabilities $\ln p$, any shape",
+        target="probabilities $q$ (with log_target, their logarithms), floats of the shape of the input",
+        divides_by="the number of elements, that is samples times classes; with reduction='batchmean', the number of "
+        "samples",
         divisor=lambda sample: sample[0][0].size,
         minimiser="the target's distribution",
         convex=True,
@@ -74,7 +75,7 @@ ENTRIES = (
         bound=None,
         limits=(
             "An input that gives a class no probability costs infinity as soon as the class occurs.",
-            "'mean' is not the divergence per sample: it divides by the number of classes too.",
+            "Its mean is not the divergence per sample: it divides by the number of classes too.",
             "Where the two agree, the difference of their logarithms has few digits left.",
         ),
         torch="kl_div",
@@ -90,16 +91,16 @@ ENTRIES = (
         title="Jensen-Shannon divergence",
         value=r"\tfrac12 \sum_j \Bigl(p_j \ln\frac{p_j}{m_j} + q_j \ln\frac{q_j}{m_j}\Bigr), "
         r"\quad m = \tfrac12 (p + q)",
-        gradient=r"\tfrac12 \ln\frac{p_j}{m_j}",
-        input=PROBABILITIES,
-        target="probabilities of the shape of the input",
+        gradient=r"\tfrac12 \ln\frac{p_j}{m_j} \text{ in } p_j",
+        input="probabilities $p$, floats, shape (..., C)",
+        target="probabilities $q$, floats of the shape of the input",
         divides_by="the number of pairs of vectors",
         divisor=lambda sample: len(sample[0][0]),
         minimiser="the target's distribution",
         convex=True,
         lipschitz=None,
         bound=math.log(2),
-        limits=("Where the two have nothing in common it is flat: log 2 however far apart they are.",),
+        limits=("Where no class has a chance in both, it is $\\ln 2$, however far apart the two are.",),
         paper="J. Lin, Divergence measures based on the Shannon entropy (1991)",
         url="https://doi.org/10.1109/18.61115",
         sample=_two_probabilities,
@@ -108,18 +109,20 @@ ENTRIES = (
     Entry(
         name="gaussian_kl",
         twins=divergence,
-        title="Divergence of a Gaussian from the standard normal",
+        title="Kullback-Leibler divergence of a Gaussian from the standard normal",
         value=r"\tfrac12 \sum_j \bigl(\mu_j^2 + e^{v_j} - 1 - v_j\bigr)",
-        gradient=r"\mu_j \text{ in the mean}, \quad \tfrac12 (e^{v_j} - 1) \text{ in the log-variance}",
-        input="means, shape (..., D)",
-        target="log-variances v, floats of the shape of the means",
+        gradient=r"\mu_j \text{ in } \mu_j, \quad \tfrac12 (e^{v_j} - 1) \text{ in } v_j",
+        input=r"means $\mu$, shape (..., D)",
+        target="log-variances $v$, floats of the shape of the means",
         divides_by="the number of vectors, not of their dimensions",
         divisor=lambda sample: len(sample[0][0]),
-        minimiser="mean 0 (and log-variance 0)",
+        minimiser="mean 0 and log-variance 0, the standard normal",
         convex=True,
         lipschitz=None,
         bound=None,
-        limits=("In a variational autoencoder it can win altogether: the latent vector then says nothing.",),
+        limits=(
+            "In a variational autoencoder it can win over the reconstruction: the latent vector then says nothing.",
+        ),
         paper="D. P. Kingma, M. Welling, Auto-encoding variational Bayes (2014)",
         url="https://arxiv.org/abs/1312.6114",
         sample=_means_and_log_variances,
@@ -130,20 +133,24 @@ ENTRIES = (
         name="distillation_loss",
         twins=divergence,
         title="Distillation loss",
-        value=r"w\,T^2\,\mathrm{KL}\bigl(\operatorname{softmax}(t / T) \,\|\, \operatorname{softmax}(z / T)\bigr) "
-        r"- (1 - w) \ln \operatorname{softmax}(z)_y",
-        gradient=r"w\,T (q_j - p_j) + (1 - w) \bigl(\operatorname{softmax}(z)_j - [j = y]\bigr)",
-        input="logits z of the student, shape (C,), (N, C) or (N, C, d1, ..., dK)",
-        target="logits t of the teacher, of the shape of the input; then class indices or class probabilities y",
-        divides_by="the number of targets that count",
+        value=r"w\,\tau^2 \sum_j q_j \ln\frac{q_j}{p_j} - (1 - w) \ln \operatorname{softmax}(z)_y, \quad"
+        r" p = \operatorname{softmax}(z / \tau), \; q = \operatorname{softmax}(t / \tau)",
+        gradient=r"w\,\tau (p_j - q_j) + (1 - w) \bigl(\operatorname{softmax}(z)_j - [j = y]\bigr)",
+        symbols=rf"$w$: the weight of the teacher, the option weight; {TEMPERATURE}; {SOFTMAX}; {CONDITION}. The "
+        r"Lipschitz constant is $(w \tau + 1 - w) \sqrt 2$.",
+        setting=r"with $\tau = 4$ and $w = 0.9$",
+        input="logits $z$ of the student, shape (C,), (N, C) or (N, C, d1, ..., dK)",
+        target="logits $t$ of the teacher, of the shape of the input, and class indices $y$, integers of that shape "
+        "without C, or class probabilities",
+        divides_by="the number of rows whose target is not ignore_index",
         divisor=lambda sample: len(sample[0][2]),
-        minimiser="between the teacher's probabilities, for w = 1, and the label, for w = 0",
+        minimiser="the teacher's probabilities for $w = 1$, the label for $w = 0$, something between for others",
         convex=True,
         lipschitz=(0.9 * 4.0 + 0.1) * math.sqrt(2),
         bound=None,
         limits=(
             "A teacher that is sure and wrong teaches its errors.",
-            "The temperature and the share w have to be tuned.",
+            "The temperature and the weight of the teacher have to be tuned.",
         ),
         paper="G. Hinton, O. Vinyals, J. Dean, Distilling the knowledge in a neural network (2015)",
         url="https://arxiv.org/abs/1503.02531",

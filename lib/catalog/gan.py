@@ -3,6 +3,7 @@
 import numpy as np
 
 from lib.catalog._entry import Entry, Tool
+from lib.catalog._symbols import CONDITION, LOGISTIC
 from lib.reference import gan
 
 ORIGINS = {
@@ -14,8 +15,9 @@ ORIGINS = {
     "wgan": ("M. Arjovsky, S. Chintala, L. Bottou, Wasserstein GAN (2017)", "https://arxiv.org/abs/1701.07875"),
     "hinge": ("J. H. Lim, J. C. Ye, Geometric GAN (2017)", "https://arxiv.org/abs/1705.02894"),
 }
-LOG_ODDS = "log-odds of being real, any shape"
-SCORES = "scores, any shape"
+REAL = "$r$ of real samples"
+FAKE = "$f$ of fake samples"
+DENSITIES = "where real samples have the density $g$ and fake ones $h$, "
 
 
 def _discriminator_entry(kind, optimum, origin=None, **facts):
@@ -32,8 +34,8 @@ def _discriminator_entry(kind, optimum, origin=None, **facts):
     shared = {
         "name": f"discriminator_loss, {kind}",
         "twins": gan,
-        "target": "of the fake samples, floats of any shape",
-        "divides_by": "the number of real samples and, apart, the number of fake ones",
+        "target": f"scores {FAKE}, any shape",
+        "divides_by": "of $r$ the number of real samples, of $f$ that of fake ones; the two means are added",
         "divisor": lambda sample: len(sample[0][0]),
         "convex": True,
         "bound": None,
@@ -73,51 +75,54 @@ def _generator_entry(kind, optimum, origin=None, **facts):
 # Where the higher score is always the better, a score above all that the tests draw has the least loss.
 HIGHEST = 1e6
 EVER_HIGHER = "none: the higher the score, the lower the loss"
-SURE_OF_ALL = "Once the discriminator tells all samples apart, its own gradient vanishes too."
-LOGISTIC = {
+SURE_OF_ALL = "Once the discriminator tells all samples apart, its gradient vanishes, and it learns no more."
+OF_LOG_ODDS = {
     "value": r"\ln(1 + e^{-r}) + \ln(1 + e^f)",
-    "gradient": r"-\sigma(-r)",
-    "input": f"of real samples: {LOG_ODDS}",
-    "minimiser": "none for one sample; where real samples have the density p and fake ones q, the score ln(p/q)",
+    "gradient": r"-\sigma(-r) \text{ in } r, \quad \sigma(f) \text{ in } f",
+    "symbols": f"{LOGISTIC}.",
+    "input": f"scores {REAL}, the log-odds of being real, any shape",
+    "minimiser": f"none for one sample; {DENSITIES}the score $\\ln(g/h)$",
     "lipschitz": 1.0,
     "limits": (SURE_OF_ALL,),
 }
 
 ENTRIES = (
-    _discriminator_entry("minimax", HIGHEST, title="Discriminator, minimax", **LOGISTIC),
-    _discriminator_entry("non-saturating", HIGHEST, "minimax", title="Discriminator, non-saturating", **LOGISTIC),
+    _discriminator_entry("minimax", HIGHEST, title="Discriminator, minimax", **OF_LOG_ODDS),
+    _discriminator_entry("non-saturating", HIGHEST, "minimax", title="Discriminator, non-saturating", **OF_LOG_ODDS),
     _discriminator_entry(
         "lsgan",
         1.0,
         title="Discriminator, least squares",
         value=r"\tfrac12 (r - 1)^2 + \tfrac12 f^2",
-        gradient="r - 1",
-        input=f"of real samples: {SCORES}",
-        minimiser="1 for a real sample; where real samples have the density p and fake ones q, p/(p + q)",
+        gradient=r"r - 1 \text{ in } r, \quad f \text{ in } f",
+        input=f"scores {REAL}, any shape",
+        minimiser=f"1 for a real sample and 0 for a fake one; {DENSITIES}the score $g/(g + h)$",
         lipschitz=None,
-        limits=("A score far beyond 1 is punished though it is right.",),
+        limits=("A real sample with a score far above 1 is punished though it is right.",),
     ),
     _discriminator_entry(
         "wgan",
         HIGHEST,
         title="Critic (Wasserstein)",
         value="f - r",
-        gradient="-1",
-        input=f"of real samples: {SCORES}",
-        minimiser=f"{EVER_HIGHER}, unless the critic is kept from being steep",
+        gradient=r"-1 \text{ in } r, \quad 1 \text{ in } f",
+        input=f"scores {REAL}, any shape",
+        minimiser="none: the higher real scores and the lower fake ones, the lower the loss, unless the critic is "
+        "kept from being steep",
         lipschitz=1.0,
-        limits=("Without a bound on the critic's slope, as by gradient_penalty, it has no lower bound.",),
+        limits=("Unless the critic is kept from being steep, as gradient_penalty does, the loss falls without end.",),
     ),
     _discriminator_entry(
         "hinge",
         1.0,
         title="Discriminator, hinge",
         value=r"\max(0, 1 - r) + \max(0, 1 + f)",
-        gradient="-[r < 1]",
-        input=f"of real samples: {SCORES}",
-        minimiser="1 or more for a real sample; where real samples have the density p and fake ones q, sign(p - q)",
+        gradient=r"-[r < 1] \text{ in } r, \quad [f > -1] \text{ in } f",
+        symbols=f"{CONDITION}.",
+        input=f"scores {REAL}, any shape",
+        minimiser=f"1 or more for a real sample, -1 or less for a fake one; {DENSITIES}the score sign$(g - h)$",
         lipschitz=1.0,
-        limits=("Samples beyond the margin teach the discriminator nothing.",),
+        limits=("Samples on the right side, beyond the margin of 1, teach the discriminator nothing.",),
     ),
     _generator_entry(
         "minimax",
@@ -125,7 +130,8 @@ ENTRIES = (
         title="Generator, minimax",
         value=r"\ln(1 - \sigma(f)) = -\ln(1 + e^f)",
         gradient=r"-\sigma(f)",
-        input=f"of fake samples: {LOG_ODDS}",
+        symbols=f"{LOGISTIC}.",
+        input=f"scores {FAKE}, the log-odds of being real, any shape",
         minimiser=EVER_HIGHER,
         convex=False,
         lipschitz=1.0,
@@ -139,12 +145,13 @@ ENTRIES = (
         title="Generator, non-saturating",
         value=r"-\ln\sigma(f) = \ln(1 + e^{-f})",
         gradient=r"-\sigma(-f)",
-        input=f"of fake samples: {LOG_ODDS}",
+        symbols=f"{LOGISTIC}.",
+        input=f"scores {FAKE}, the log-odds of being real, any shape",
         minimiser=EVER_HIGHER,
         convex=True,
         lipschitz=1.0,
         bound=None,
-        limits=("What fools the discriminator counts little, so a few kinds of samples may do (mode collapse).",),
+        limits=("Samples that fool the discriminator hardly count, so it may make a few kinds only (mode collapse).",),
     ),
     _generator_entry(
         "lsgan",
@@ -152,7 +159,7 @@ ENTRIES = (
         title="Generator, least squares",
         value=r"\tfrac12 (f - 1)^2",
         gradient="f - 1",
-        input=f"of fake samples: {SCORES}",
+        input=f"scores {FAKE}, any shape",
         minimiser="a score of 1",
         convex=True,
         lipschitz=None,
@@ -165,7 +172,7 @@ ENTRIES = (
         title="Generator (Wasserstein)",
         value="-f",
         gradient="-1",
-        input=f"of fake samples: {SCORES}",
+        input=f"scores {FAKE}, any shape",
         minimiser=EVER_HIGHER,
         convex=True,
         lipschitz=1.0,
@@ -178,7 +185,7 @@ ENTRIES = (
         title="Generator, hinge",
         value="-f",
         gradient="-1",
-        input=f"of fake samples: {SCORES}",
+        input=f"scores {FAKE}, any shape",
         minimiser=EVER_HIGHER,
         convex=True,
         lipschitz=1.0,
@@ -192,8 +199,10 @@ TOOLS = (
         name="gradient_penalty",
         family="gan",
         title="Gradient penalty",
-        value=r"\bigl(\lVert\nabla D(\hat x)\rVert - 1\bigr)^2, \quad"
+        value=r"\bigl(\lVert\nabla D(\hat x)\rVert - c\bigr)^2, \quad"
         r" \hat x = u\,x_{\text{real}} + (1 - u)\,x_{\text{fake}}, \quad u \sim U[0, 1]",
+        symbols=r"$D$: the critic; $x_{\text{real}}$, $x_{\text{fake}}$: samples; $u$: drawn evenly between 0 and 1 "
+        "for each pair; $c$: the slope to have, the option target_norm, by default 1.",
         purpose="It keeps the critic of a Wasserstein GAN from being steep.",
         limits=(
             "It sees the critic's slope only between the samples drawn.",

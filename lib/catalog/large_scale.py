@@ -1,6 +1,7 @@
 """The entries of what computes a loss where the plain formula does not fit."""
 
 from lib.catalog._entry import Tool
+from lib.catalog._symbols import SOFTMAX, TEMPERATURE
 
 TOOLS = (
     Tool(
@@ -8,10 +9,12 @@ TOOLS = (
         family="large_scale",
         title="Cross-entropy of a linear layer",
         value=r"-\ln \operatorname{softmax}(W h + b)_y",
+        symbols=rf"$h$: what goes into the layer; $W$ and $b$: its weight and bias; $y$: the true class; {SOFTMAX}.",
         purpose="It is the cross-entropy of a last layer with many classes, without the memory for all logits.",
         limits=(
             "It has no second derivative, and no vmap.",
-            "The gradients are computed in the forward pass: without torch.no_grad() an evaluation pays for them.",
+            "Unless reduction is 'none', gradients are computed in the forward pass: an evaluation pays for them, "
+            "except under torch.no_grad().",
         ),
         paper="P.-L. Hsu et al., Liger Kernel: Efficient Triton kernels for LLM training (2024)",
         url="https://arxiv.org/abs/2410.10989",
@@ -20,7 +23,9 @@ TOOLS = (
         name="distributed_nt_xent_loss",
         family="large_scale",
         title="NT-Xent over processes",
-        value=r"\frac{1}{2N} \sum_i -\ln\frac{e^{z_i \cdot z_{p(i)} / \tau}}{\sum_{j \ne i} e^{z_i \cdot z_j / \tau}}",
+        value=r"-\frac{1}{2N} \sum_i \ln\frac{e^{u_i \cdot u_{i'} / \tau}}{\sum_{j \ne i} e^{u_i \cdot u_j / \tau}}",
+        symbols=r"$u_i$: the $2N$ embeddings of all processes, scaled to length 1; $u_{i'}$: the other view of the "
+        f"same thing; {TEMPERATURE}.",
         purpose="It is nt_xent_loss of a batch that is spread over processes, with the rivals of all of them.",
         limits=(
             "Each process holds the embeddings of all.",
@@ -32,9 +37,11 @@ TOOLS = (
     Tool(
         name="distributed_clip_loss",
         family="large_scale",
-        title="CLIP's loss over processes",
+        title="CLIP loss over processes",
         value=r"-\frac{1}{2N} \sum_i \Bigl(\ln\frac{e^{u_i \cdot v_i / \tau}}{\sum_j e^{u_i \cdot v_j / \tau}}"
         r" + \ln\frac{e^{u_i \cdot v_i / \tau}}{\sum_j e^{u_j \cdot v_i / \tau}}\Bigr)",
+        symbols="$u_i$, $v_i$: the embeddings of the $N$ pairs of all processes, images and texts, scaled to length 1; "
+        f"{TEMPERATURE}.",
         purpose="It is clip_loss of a batch that is spread over processes, with the rivals of all of them.",
         limits=(
             "Each process holds the embeddings of all, and all their similarities.",

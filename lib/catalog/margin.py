@@ -3,6 +3,7 @@
 import math
 
 from lib.catalog._entry import Entry
+from lib.catalog._symbols import CONDITION, LOGISTIC
 from lib.catalog.classification import CLASSES, logits_and_labels
 from lib.reference import margin
 
@@ -16,8 +17,8 @@ def _binary_entry(**facts):
     """Return an entry with what the losses of a score and a label -1 or +1 share."""
     shared = {
         "twins": margin,
-        "input": "scores x, any shape; their sign is the decision",
-        "target": "labels y, -1 or +1, integers or floats of the shape of the input",
+        "input": "scores $x$, any shape; their sign is the decision",
+        "target": "labels $y$, -1 or +1, integers or floats of the shape of the input",
         "divides_by": "the number of scores",
         "divisor": lambda sample: sample[0][0].size,
         "convex": True,
@@ -35,8 +36,8 @@ def _multi_class_entry(**facts):
     """Return an entry with what the multi-class hinge losses share."""
     shared = {
         "twins": margin,
-        "input": "scores x, shape (C,) or (N, C)",
-        "target": "class indices y, integers, shape () or (N,)",
+        "input": "scores $x$, shape (C,) or (N, C)",
+        "target": "class indices $y$, integers, shape () or (N,)",
         "divides_by": "the number of samples",
         "divisor": lambda sample: len(sample[0][1]),
         "convex": True,
@@ -65,6 +66,7 @@ ENTRIES = (
         title="Hinge loss",
         value=r"\max(0, 1 - y x)",
         gradient=r"-y\,[y x < 1]",
+        symbols=f"{CONDITION}.",
         minimiser="majority",
         lipschitz=1.0,
         limits=("Its scores are no probabilities: beyond the sign they say little.",),
@@ -86,22 +88,27 @@ ENTRIES = (
     ),
     _binary_entry(
         name="soft_margin_loss",
-        title="Logistic loss",
+        title="Logistic loss (soft margin)",
         value=r"\ln(1 + e^{-y x})",
         gradient=r"-y\,\sigma(-y x)",
+        symbols=f"{LOGISTIC}.",
         minimiser="posterior",
         lipschitz=1.0,
         limits=("No margin is ever enough: separable data drive the scores to infinity.",),
         torch="soft_margin_loss",
-        difference="torch overflows to infinity, with NaN gradients, where exp(-yx) does.",
+        difference="torch overflows to infinity, with NaN gradients, where $e^{-y x}$ does: in float32 below -88.",
         paper="J. Friedman, T. Hastie, R. Tibshirani, Additive logistic regression (2000)",
         url="https://doi.org/10.1214/aos/1016218223",
     ),
     _multi_class_entry(
         name="multi_margin_loss",
         title="Multi-class hinge loss (Weston-Watkins)",
-        value=r"\frac1C \sum_{j \ne y} \max(0, 1 - x_y + x_j)",
-        gradient=r"\tfrac1C [1 - x_y + x_j > 0] \;(j \ne y), \quad x_y: \text{minus their sum}",
+        value=r"\frac1C \sum_{j \ne y} \max(0, m - x_y + x_j)",
+        gradient=r"\tfrac1C [m - x_y + x_j > 0] \text{ in } x_j, \, j \ne y, \quad \text{minus their sum in } x_y",
+        symbols=f"$m$: the margin, by default 1; $C$: the number of classes; {CONDITION}. The Lipschitz constant is "
+        r"$\sqrt{(C - 1)/C}$.",
+        divides_by="the number of samples, with class weights too",
+        setting=f"for {CLASSES} classes",
         minimiser="majority above one half",
         lipschitz=math.sqrt((CLASSES - 1) / CLASSES),
         limits=(
@@ -109,32 +116,36 @@ ENTRIES = (
             "Divided by the number of classes, it shrinks as classes are added.",
         ),
         torch="multi_margin_loss",
-        difference="Next to large scores torch's margin is lost in rounding.",
+        difference="Next to large scores, torch's margin is lost in rounding.",
         paper="J. Weston, C. Watkins, Support vector machines for multi-class pattern recognition (1999)",
         url="https://www.esann.org/sites/default/files/proceedings/legacy/es1999-461.pdf",
     ),
     _multi_class_entry(
         name="crammer_singer_loss",
         title="Multi-class hinge loss (Crammer-Singer)",
-        value=r"\max\bigl(0, 1 - x_y + \max_{j \ne y} x_j\bigr)",
-        gradient=r"[\ell > 0]\,\bigl([j = j^*] - [j = y]\bigr), \quad j^* \text{ the strongest rival}",
+        value=r"\max\bigl(0, m - x_y + \max_{j \ne y} x_j\bigr)",
+        gradient=r"[\ell > 0]\,\bigl([j = j^*] - [j = y]\bigr)",
+        symbols=f"$m$: the margin, by default 1; $j^*$: the strongest rival, the class other than $y$ with the largest "
+        f"score; {CONDITION}.",
         minimiser="majority above one half",
         lipschitz=math.sqrt(2),
         limits=(
             "Where no class has more than half of the probability, equal scores for all are its minimiser.",
             "Only one rival learns from each sample.",
         ),
-        paper="K. Crammer, Y. Singer, Multiclass kernel-based vector machines (2001)",
+        paper="K. Crammer, Y. Singer, On the algorithmic implementation of multiclass kernel-based vector machines "
+        "(2001)",
         url="https://www.jmlr.org/papers/v2/crammer01a.html",
     ),
     Entry(
         name="margin_ranking_loss",
         twins=margin,
-        title="Pairwise hinge loss",
+        title="Margin ranking loss (pairwise hinge)",
         value=r"\max(0, m - y (x_1 - x_2))",
         gradient=r"-y\,[m \ge y (x_1 - x_2)] \text{ in } x_1, \text{ the opposite in } x_2",
-        input="scores x1 and x2 of two items, of one shape",
-        target="order y, +1 where the first should score higher, -1 where the second, of the shape of the scores",
+        symbols=f"$m$: the margin; {CONDITION}.",
+        input="scores $x_1$ and $x_2$ of two items, of one shape",
+        target="order $y$, +1 where the first should score higher, -1 where the second, of the shape of the scores",
         divides_by="the number of pairs",
         divisor=lambda sample: sample[0][0].size,
         minimiser="the right order of each pair, by the margin m",
@@ -143,7 +154,7 @@ ENTRIES = (
         bound=None,
         limits=("With the default margin 0, equal scores for all items cost nothing.",),
         torch="margin_ranking_loss",
-        difference="Next to large scores torch's margin is lost in rounding.",
+        difference="Next to large scores, torch's margin is lost in rounding.",
         paper="R. Herbrich, T. Graepel, K. Obermayer, Support vector learning for ordinal regression (1999)",
         url="https://doi.org/10.1049/cp:19991091",
         sample=_pairs_and_orders,

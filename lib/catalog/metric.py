@@ -5,14 +5,28 @@ import math
 import numpy as np
 
 from lib.catalog._entry import Entry
+from lib.catalog._symbols import CONDITION, TEMPERATURE
 from lib.reference import metric
 
+PAIR = "embeddings $v$ of the same shape, and for each pair +1 (similar) or -1 (dissimilar), shape (N,) or ()"
+CHAIN = (
+    "Embeddings are scaled to length 1 first, and the gradient is that in the scaled vector; the embedding gets the "
+    "part of it that is at right angles to the embedding, divided by the embedding's length."
+)
 EAST_AND_WEST = np.array([[1.0, 0.0], [-1.0, 0.0]])
 
 
 def _labelled_pairs(generator, n, spread):
     """Draw pairs of embeddings (n, 2) and labels, -1 or +1."""
     return (*(spread * generator.standard_normal((2, n, 2))), generator.choice([-1.0, 1.0], n)), {}
+
+
+def _labelled_pairs_or_a_zero(generator, n, spread):
+    """Draw the same; of n = 1 now and then a pair whose first embedding is 0, where the gradient is largest."""
+    (first, second, label), options = _labelled_pairs(generator, n, spread)
+    if n == 1 and generator.random() < 0.1:
+        first = np.zeros_like(first)
+    return (first, second, label), options
 
 
 def _settled_pairs(generator):
@@ -97,12 +111,14 @@ ENTRIES = (
     _entry(
         name="contrastive_loss",
         title="Contrastive loss",
-        value=r"\tfrac12 D^2 \text{ if similar},\quad \tfrac12 \max(0, m - D)^2 \text{ if not},"
-        r"\qquad D = \lVert x_1 - x_2 \rVert",
-        gradient=r"x_1 - x_2 \text{ if similar},\quad -\max(0, m - D)\,(x_1 - x_2) / D \text{ if not}",
-        input="embeddings x1, shape (N, D) or (D,)",
-        target="embeddings x2 of the same shape, and for each pair +1 (similar) or -1, shape (N,) or ()",
-        minimiser="similar pairs in one place, dissimilar ones a margin apart",
+        value=r"\tfrac12 d^2 \text{ if similar},\quad \tfrac12 \max(0, m - d)^2 \text{ if not},"
+        r"\qquad d = \lVert u - v \rVert",
+        gradient=r"u - v \text{ if similar},\quad -\max(0, m - d)\,(u - v) / d \text{ if not}, "
+        r"\quad \text{the opposite in } v",
+        symbols="$d$: the Euclidean distance of the two; $m$: the margin.",
+        input="embeddings $u$, shape (N, D) or (D,)",
+        target=PAIR,
+        minimiser="similar pairs in one place, dissimilar ones a margin or more apart",
         limits=(
             "A dissimilar pair in one place has no direction in which to part and gets no gradient.",
             "Similar pairs are pulled together until nothing of their differences is left.",
@@ -115,19 +131,24 @@ ENTRIES = (
     _entry(
         name="triplet_margin_loss",
         title="Triplet loss",
-        value=r"\max\bigl(0,\; m + d(a, p) - d(a, n)\bigr), \qquad d(x, y) = \lVert x - y + \epsilon \rVert_p",
-        gradient=r"[\ell > 0]\,\Bigl(\frac{a - p}{d(a, p)} - \frac{a - n}{d(a, n)}\Bigr) \quad (p = 2)",
-        input="embeddings a of the anchors, shape (N, D) or (..., D)",
-        target="embeddings of their positives and of their negatives, both of the same shape",
+        value=r"\max\bigl(0,\; m + d(a, b) - d(a, c)\bigr), \qquad d(u, v) = \lVert u - v + \varepsilon \rVert",
+        gradient=r"[\ell > 0]\,\Bigl(\frac{a - b}{d(a, b)} - \frac{a - c}{d(a, c)}\Bigr)"
+        r" \text{ in } a, \quad [\ell > 0]\,\frac{b - a}{d(a, b)} \text{ in } b,"
+        r" \quad [\ell > 0]\,\frac{a - c}{d(a, c)} \text{ in } c",
+        symbols=r"$m$: the margin; $d$: the Euclidean distance (the option p takes others), with $\varepsilon$, the "
+        rf"option eps, added to each component, in the gradient too; {CONDITION}.",
+        setting="with the Euclidean distance",
+        input="embeddings $a$ of the anchors, shape (N, D) or (..., D)",
+        target="embeddings $b$ of their positives and $c$ of their negatives, both of the same shape",
         divides_by="the number of triplets",
-        minimiser="every anchor nearer to its positive than to its negative by the margin",
+        minimiser="every anchor nearer to its positive than to its negative, by the margin or more",
         lipschitz=2.0,
         limits=(
             "Most random triplets soon cost nothing: it needs hard negatives to go on learning.",
             "With the hardest negatives from the start all embeddings may collapse to one point.",
         ),
         torch="triplet_margin_loss",
-        difference="torch broadcasts, takes p = 0 and negative p, and overflows from distances of 1e19 in float32",
+        difference="torch broadcasts, takes p = 0 and negative p, and overflows from distances of 1e19 in float32.",
         paper="V. Balntas, E. Riba, D. Ponsa, K. Mikolajczyk, Learning local feature descriptors with triplets and "
         "shallow convolutional neural networks (2016)",
         url="https://doi.org/10.5244/C.30.119",
@@ -139,30 +160,39 @@ ENTRIES = (
         name="cosine_embedding_loss",
         title="Cosine embedding loss",
         value=r"1 - \cos(u, v) \text{ if similar},\quad \max(0, \cos(u, v) - m) \text{ if not}",
-        gradient=r"\mp\frac{1}{|u|}\Bigl(\frac{v}{|v|} - \cos(u, v)\,\frac{u}{|u|}\Bigr)",
-        input="embeddings u, shape (N, D) or (D,)",
-        target="embeddings v of the same shape, and for each pair +1 (similar) or -1, shape (N,) or ()",
-        minimiser="similar pairs of one direction, dissimilar ones at right angles or beyond",
+        gradient=r"-g \text{ if similar}, \quad [\cos(u, v) > m]\,g \text{ if not}, \qquad"
+        r" g = \frac{1}{|u|}\Bigl(\frac{v}{|v|} - \cos(u, v)\,\frac{u}{|u|}\Bigr), \quad"
+        r" \text{with the two exchanged in } v",
+        symbols=r"$\cos(u, v) = u \cdot v / (|u|\,|v|)$, where $10^{-12}$ is added to the square of each length, "
+        f"so that none is 0; $m$: the margin; {CONDITION}.",
+        input="embeddings $u$, shape (N, D) or (D,)",
+        target=PAIR,
+        minimiser="similar pairs of one direction, dissimilar ones with a cosine of the margin or below",
+        lipschitz=1 / math.sqrt(np.float32(1e-12)),  # torch's damping: 1e6, but for the rounding of 1e-12
         bound=2.0,
         limits=(
             "The gradient of a similar pair vanishes where the two point in opposite directions, the worst case.",
-            "The shorter an embedding, the larger its gradient.",
+            "The shorter an embedding, the larger its gradient, up to 1e6 at length 0.",
         ),
         torch="cosine_embedding_loss",
-        difference="torch takes 1 - cos as it stands and loses the digits of nearly parallel vectors; it broadcasts",
+        difference="torch takes 1 - cos as it stands and loses the digits of nearly parallel vectors; it broadcasts.",
         paper='J. Bromley et al., Signature verification using a "Siamese" time delay neural network (1993)',
         url="https://doi.org/10.1142/S0218001493000339",
-        sample=_labelled_pairs,
+        sample=_labelled_pairs_or_a_zero,
         optimum=_settled_directions,
     ),
     _entry(
         name="nt_xent_loss",
-        title="NT-Xent",
-        value=r"-\log\frac{e^{z_i \cdot z_p / \tau}}{\sum_{j \ne i} e^{z_i \cdot z_j / \tau}}"
-        r"\quad \text{of unit vectors } z",
-        gradient=r"\frac1\tau\sum_{j \ne k} (P_{kj} + P_{jk} - 2\,[j = p(k)])\,z_j \quad \text{in } z_k",
-        input="embeddings of one view, shape (N, D)",
-        target="embeddings of the other view, shape (N, D)",
+        title="NT-Xent (SimCLR)",
+        value=r"-\ln\frac{e^{u_i \cdot u_{i'} / \tau}}{\sum_{j \ne i} e^{u_i \cdot u_j / \tau}}",
+        gradient=r"\frac1\tau\sum_{j \ne i} (P_{ij} + P_{ji} - 2\,[j = i'])\,u_j"
+        r" \quad \text{in } u_i, \text{ of the sum over all anchors}",
+        symbols=r"$u_i$: all $2N$ embeddings, each an anchor; $u_{i'}$: the other view of the same thing; "
+        rf"$P_{{ij}} = e^{{u_i \cdot u_j / \tau}} / \sum_{{k \ne i}} e^{{u_i \cdot u_k / \tau}}$; {TEMPERATURE}; "
+        rf"{CONDITION}. {CHAIN} No anchor costs more than $\ln(1 + (2N - 2)\,e^{{2/\tau}})$.",
+        setting=r"for the four anchors of $N = 2$ together, $\tau = 0.5$",
+        input="embeddings $u$ of one view, shape (N, D)",
+        target="embeddings $u$ of the other view, shape (N, D)",
         divides_by="the number of anchors, 2N",
         divisor=lambda sample: 2 * len(sample[0][0]),
         minimiser="both views of a thing in one direction, the others as far away as there is room",
@@ -170,7 +200,6 @@ ENTRIES = (
         limits=(
             "Things that are alike by chance are pushed apart as well.",
             "A small batch has few rivals and teaches little.",
-            "The bound is that of the four anchors of a batch of two.",
         ),
         paper="T. Chen, S. Kornblith, M. Norouzi, G. Hinton, A simple framework for contrastive learning of visual "
         "representations (2020)",
@@ -181,18 +210,21 @@ ENTRIES = (
     _entry(
         name="info_nce_loss",
         title="InfoNCE",
-        value=r"-\log\frac{e^{q \cdot k / \tau}}{e^{q \cdot k / \tau} + \sum_j e^{q \cdot n_j / \tau}}"
-        r"\quad \text{of unit vectors}",
-        gradient=r"\frac1\tau \sum_j P_j\,(n_j - k) \quad \text{in } q",
-        input="embeddings q of the queries, shape (N, D)",
-        target="embeddings k of their positives, shape (N, D); negatives (M, D), (N, M, D) or those of the others",
+        value=r"-\ln\frac{e^{a \cdot b / \tau}}{e^{a \cdot b / \tau} + \sum_j e^{a \cdot c_j / \tau}}",
+        gradient=r"\frac1\tau \sum_j P_j\,(c_j - b) \text{ in } a, \quad -\frac1\tau \sum_j P_j\,a \text{ in } b,"
+        r" \quad \frac1\tau P_j\,a \text{ in } c_j",
+        symbols=r"$P_j = e^{a \cdot c_j / \tau} / (e^{a \cdot b / \tau} + \sum_k e^{a \cdot c_k / \tau})$; "
+        rf"{TEMPERATURE}. {CHAIN} With $M$ negatives no query costs more than $\ln(1 + M e^{{2/\tau}})$.",
+        setting=r"for the two queries of $N = 2$ together, each the other's negative, $\tau = 0.07$",
+        input="embeddings $a$ of the queries, shape (N, D)",
+        target="embeddings $b$ of their positives, shape (N, D), and $c$ of negatives, shape (M, D) or (N, M, D), "
+        "by default the positives of the other queries",
         divides_by="the number of queries",
         minimiser="each query in the direction of its positive and away from the negatives",
         bound=2 * math.log1p(math.exp(2 / 0.07)),
         limits=(
             "As a bound of mutual information it never exceeds the logarithm of the number of candidates.",
             "A negative that happens to belong with the query is pushed away all the same.",
-            "The bound is that of the two queries of a batch of two.",
         ),
         paper="A. van den Oord, Y. Li, O. Vinyals, Representation learning with contrastive predictive coding (2018)",
         url="https://arxiv.org/abs/1807.03748",
@@ -202,17 +234,23 @@ ENTRIES = (
     _entry(
         name="clip_loss",
         title="CLIP loss",
-        value=r"-\tfrac12\log\frac{e^{u_i \cdot v_i / \tau}}{\sum_j e^{u_i \cdot v_j / \tau}}"
-        r"- \tfrac12\log\frac{e^{u_i \cdot v_i / \tau}}{\sum_j e^{u_j \cdot v_i / \tau}}",
-        gradient=r"\frac1\tau\sum_j \Bigl(\frac{P_{ij} + Q_{ij}}2 - [j = i]\Bigr)\,v_j \quad \text{in } u_i",
-        input="embeddings u of images, say, shape (N, D)",
-        target="embeddings v of their texts, shape (N, D)",
+        value=r"-\tfrac12\ln\frac{e^{u_i \cdot v_i / \tau}}{\sum_j e^{u_i \cdot v_j / \tau}}"
+        r" - \tfrac12\ln\frac{e^{u_i \cdot v_i / \tau}}{\sum_j e^{u_j \cdot v_i / \tau}}",
+        gradient=r"\frac1\tau\sum_j \Bigl(\frac{P_{ij} + Q_{ij}}2 - [j = i]\Bigr)\,v_j"
+        r" \text{ in } u_i, \quad \frac1\tau\sum_j \Bigl(\frac{P_{ji} + Q_{ji}}2 - [j = i]\Bigr)\,u_j"
+        r" \text{ in } v_i, \text{ of the sum over all pairs}",
+        symbols=r"$P_{ij} = e^{u_i \cdot v_j / \tau} / \sum_k e^{u_i \cdot v_k / \tau}$, the probability that "
+        r"image $i$ gives to text $j$; $Q_{ij} = e^{u_i \cdot v_j / \tau} / \sum_k e^{u_k \cdot v_j / \tau}$, that "
+        rf"which text $j$ gives to image $i$; {TEMPERATURE}; {CONDITION}. {CHAIN} No pair costs more than "
+        r"$\ln(1 + (N - 1)\,e^{2/\tau})$.",
+        setting=r"for the two pairs of $N = 2$ together, $\tau = 0.07$",
+        input="embeddings $u$ of images, say, shape (N, D)",
+        target="embeddings $v$ of their texts, shape (N, D)",
         minimiser="image and text of a pair in one direction, the other pairs as far away as there is room",
         bound=2 * math.log1p(math.exp(2 / 0.07)),
         limits=(
             "Two texts that fit one image are rivals all the same.",
             "A learned temperature may run away to 0 and has to be held above a floor.",
-            "The bound is that of the two pairs of a batch of two.",
         ),
         paper="A. Radford et al., Learning transferable visual models from natural language supervision (2021)",
         url="https://arxiv.org/abs/2103.00020",
@@ -222,12 +260,16 @@ ENTRIES = (
     _entry(
         name="supervised_contrastive_loss",
         title="Supervised contrastive loss",
-        value=r"-\frac{1}{|P(i)|}\sum_{p \in P(i)} \log\frac{e^{z_i \cdot z_p / \tau}}"
-        r"{\sum_{j \ne i} e^{z_i \cdot z_j / \tau}} \quad \text{of unit vectors } z",
-        gradient=r"\frac1\tau\sum_{j \ne k} (G_{kj} + G_{jk})\,z_j \quad \text{in } z_k,"
-        r"\qquad G_{ij} = P_{ij} - \frac{[j \in P(i)]}{|P(i)|}",
-        input="embeddings, shape (N, D)",
-        target="classes, integers, shape (N,)",
+        value=r"-\frac{1}{K_i}\sum_{k \ne i:\, y_k = y_i} \ln\frac{e^{u_i \cdot u_k / \tau}}"
+        r"{\sum_{j \ne i} e^{u_i \cdot u_j / \tau}}",
+        gradient=r"\frac1\tau\sum_{j \ne i} (G_{ij} + G_{ji})\,u_j \quad \text{in } u_i, \text{ of the sum over all"
+        r" anchors}, \qquad G_{ij} = P_{ij} - \frac{[y_j = y_i]}{K_i}",
+        symbols=r"$K_i$: the number of the other embeddings of the class of $u_i$; "
+        rf"$P_{{ij}} = e^{{u_i \cdot u_j / \tau}} / \sum_{{k \ne i}} e^{{u_i \cdot u_k / \tau}}$; {TEMPERATURE}; "
+        rf"{CONDITION}. $G_{{ij}} = 0$ for all $j$ where $K_i = 0$. {CHAIN}",
+        setting=r"for the four anchors of two classes together, $\tau = 0.1$",
+        input="embeddings $u$, shape (N, D)",
+        target="classes $y$, integers, shape (N,)",
         divides_by="the number of anchors whose class has another embedding in the batch",
         divisor=_anchors_with_a_positive,
         minimiser="each class in one direction, the classes as far apart as there is room",
@@ -235,7 +277,6 @@ ENTRIES = (
         limits=(
             "A class with a single embedding in the batch is a rival only.",
             "Its least value grows with the size of the classes: the logarithm of the number of positives.",
-            "The bound is that of the four anchors of a batch of two classes.",
         ),
         paper="P. Khosla et al., Supervised contrastive learning (2020)",
         url="https://arxiv.org/abs/2004.11362",

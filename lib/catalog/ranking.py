@@ -3,6 +3,7 @@
 import math
 
 from lib.catalog._entry import Entry
+from lib.catalog._symbols import LOGISTIC, SOFTMAX
 from lib.reference import ranking
 
 ITEMS = 3
@@ -43,11 +44,12 @@ ENTRIES = (
     Entry(
         name="bpr_loss",
         twins=ranking,
-        title="Bayesian personalised ranking",
+        title="Bayesian personalised ranking (BPR)",
         value=r"\ln(1 + e^{x_j - x_i})",
-        gradient=r"-\sigma(x_j - x_i)",
-        input="scores x_i of the chosen items, shape (N,)",
-        target="scores x_j of items that were not chosen, floats, shape (N,) or (N, K)",
+        gradient=r"-\sigma(x_j - x_i) \text{ in } x_i, \quad \text{the opposite in } x_j",
+        symbols=f"{LOGISTIC}.",
+        input="scores $x_i$ of the chosen items, shape (N,)",
+        target="scores $x_j$ of items that were not chosen, floats, shape (N,) or (N, K)",
         divides_by="the number of pairs",
         divisor=lambda sample: sample[0][1].size,
         minimiser="the chosen item far above the other",
@@ -69,10 +71,12 @@ ENTRIES = (
         name="sampled_softmax_loss",
         twins=ranking,
         title="Sampled softmax",
-        value=r"\ln\Bigl(1 + \sum_j e^{s_j}\Bigr), \quad s_j = (t_j - \ln q_j) - (x - \ln q_x)",
-        gradient=r"-\frac{\sum_j e^{s_j}}{1 + \sum_j e^{s_j}}",
-        input="scores x of the true items, logits, shape (N,)",
-        target="scores t of the sampled items, logits, floats, shape (N, K)",
+        value=r"\ln\Bigl(1 + \sum_j e^{d_j}\Bigr), \quad d_j = (z_j - \ln c_j) - (z_y - \ln c_y)",
+        gradient=r"p_j = \frac{e^{d_j}}{1 + \sum_k e^{d_k}} \text{ in } z_j, \quad -\sum_j p_j \text{ in } z_y",
+        symbols=r"$c_j$ and $c_y$: how often the item is expected in the sample, the exponentials of target_log_q "
+        "and input_log_q; 1 where these are not given.",
+        input="logits $z_y$ of the true items, shape (N,)",
+        target="logits $z_j$ of the sampled items, floats, shape (N, K)",
         divides_by="the number of rows",
         divisor=lambda sample: len(sample[0][0]),
         minimiser="the true item far above the sample",
@@ -81,7 +85,7 @@ ENTRIES = (
         bound=None,
         limits=(
             "On average it is smaller than the cross-entropy over all items; the gap closes as the sample grows.",
-            "Without the correction it learns how popular an item is with the sampler too.",
+            "Without the correction by the expected counts, it learns how popular an item is with the sampler, too.",
             "The true item in its own sample works against itself unless it is marked as an accidental hit.",
         ),
         paper="Y. Bengio, J.-S. Senecal, Adaptive importance sampling to accelerate training of a neural probabilistic "
@@ -95,18 +99,19 @@ ENTRIES = (
         name="listwise_softmax_loss",
         twins=ranking,
         title="Listwise softmax (ListNet)",
-        value=r"-\sum_j p_j \ln \operatorname{softmax}(s)_j, \quad p = \operatorname{softmax}(r)",
-        gradient=r"\operatorname{softmax}(s)_j - p_j",
-        input="scores s, logits, shape (..., L)",
-        target="relevance grades r (amounts, where not softmax_target), numbers of the shape of the input",
-        divides_by="the number of lists that have an item (and, where not softmax_target, any relevance)",
+        value=r"-\sum_j q_j \ln p_j, \quad p = \operatorname{softmax}(z), \; q = \operatorname{softmax}(y)",
+        gradient=r"p_j - q_j",
+        symbols=rf"{SOFTMAX}; without softmax_target $q_j = y_j / \sum_k y_k$.",
+        input="logits $z$ of the items of a list, shape (..., L)",
+        target="relevance grades $y$ (without softmax_target, amounts), numbers of the shape of the input",
+        divides_by="the number of lists that have an item (and, without softmax_target, any relevance)",
         divisor=lambda sample: len(sample[0][0]),
         minimiser="scores equal to the grades, up to a constant of each list",
         convex=True,
         lipschitz=math.sqrt(2),
         bound=None,
         limits=(
-            "Its least value is the entropy of the relevances, not 0.",
+            "Its least value is the entropy of $q$, not 0.",
             "The unit of the grades matters: grades twice as large make the best item nearly certain.",
             "It looks at the first place only, not at the order of the others.",
         ),

@@ -7,8 +7,10 @@ import numpy as np
 from lib.catalog._entry import Entry
 from lib.reference import regression
 
-TARGET = "numbers, floats of the shape of the input"
-PREDICTION = "predictions of any shape, in the unit of the target; r = input - target"
+TARGET = "numbers $y$, integers or floats of the shape of the input"
+BROADCASTS = "torch broadcasts shapes that differ, with a warning at most."
+WEIGHTED = "the number of elements; with weights, their sum"
+PREDICTION = "predictions $x$ of any shape, in the unit of the target; $r = x - y$ is the residual"
 
 
 def _elements(sample):
@@ -56,8 +58,10 @@ ENTRIES = (
         lipschitz=None,
         bound=None,
         robust=False,
+        divides_by=WEIGHTED,
         limits=("One outlier can pull the prediction as far as it likes.",),
         torch="mse_loss",
+        difference=BROADCASTS,
         paper="C. F. Gauss, Theoria combinationis observationum (1823), in G. W. Stewart's translation (1995)",
         url="https://doi.org/10.1137/1.9781611971248",
         sample=_residuals(),
@@ -72,11 +76,13 @@ ENTRIES = (
         lipschitz=1.0,
         bound=None,
         robust=True,
+        divides_by=WEIGHTED,
         limits=(
             "Its slope does not shrink near the target, so fixed steps overshoot.",
-            "No slope at r = 0; 0 is used.",
+            "At a residual of 0 it has no derivative; the gradient there is 0.",
         ),
         torch="l1_loss",
+        difference=BROADCASTS,
         paper="R. Koenker, G. Bassett, Regression quantiles (1978)",
         url="https://doi.org/10.2307/1913643",
         sample=_residuals(),
@@ -88,11 +94,15 @@ ENTRIES = (
         gradient=r"\min(\max(r, -\delta), \delta)",
         minimiser="between median and mean",
         convex=True,
+        symbols=r"$\delta$: the residual from which an error counts as an outlier; it is the Lipschitz constant too.",
+        divides_by="the number of elements, with weights too",
         lipschitz=1.0,
         bound=None,
+        setting=r"with $\delta = 1$",
         robust=True,
-        limits=("delta has the unit of the target and must be chosen.",),
+        limits=("The threshold delta has the unit of the target and must be chosen.",),
         torch="huber_loss",
+        difference=BROADCASTS,
         paper="P. J. Huber, Robust estimation of a location parameter (1964)",
         url="https://doi.org/10.1214/aoms/1177703732",
         sample=_residuals(delta=1.0),
@@ -107,8 +117,11 @@ ENTRIES = (
         lipschitz=1.0,
         bound=None,
         robust=True,
-        limits=("It is the Huber loss divided by its delta, under another name.",),
+        symbols=r"$\beta$: the residual at which the parabola ends. It is the Huber loss of $\delta = \beta$ divided by"
+        r" $\beta$.",
+        limits=("The threshold beta has the unit of the target and must be chosen.",),
         torch="smooth_l1_loss",
+        difference=BROADCASTS,
         paper="R. Girshick, Fast R-CNN (2015)",
         url="https://arxiv.org/abs/1504.08083",
         sample=_residuals(beta=0.5),
@@ -125,19 +138,22 @@ ENTRIES = (
         robust=True,
         limits=("It has no parameter: the unit of the target decides where the parabola ends.",),
         torch=None,
-        paper="R. A. Saleh, A. K. M. E. Saleh, Statistical properties of the log-cosh loss function (2022)",
+        paper="R. A. Saleh, A. K. M. E. Saleh, Statistical properties of the log-cosh loss function used in machine "
+        "learning (2022)",
         url="https://arxiv.org/abs/2208.04564",
         sample=_residuals(),
     ),
     _regression_entry(
         name="quantile_loss",
-        title="Quantile loss",
+        title="Quantile loss (pinball loss)",
         value=r"\max(-q\,r, (1 - q)\,r)",
-        gradient=r"-q \text{ below the target}, \quad 1 - q \text{ above it}",
+        gradient=r"-q \text{ for } r < 0, \quad 1 - q \text{ for } r > 0",
         minimiser="quantile",
         convex=True,
+        symbols=r"$q$: the quantile to predict, between 0 and 1. The Lipschitz constant is $\max(q, 1 - q)$.",
         lipschitz=0.9,
         bound=None,
+        setting="with $q = 0.9$",
         robust=True,
         limits=("Quantiles that are learnt apart may cross.", "Extreme quantiles rest on few samples."),
         torch=None,
@@ -155,6 +171,7 @@ ENTRIES = (
         lipschitz=1.0,
         bound=None,
         robust=True,
+        symbols=r"$\varepsilon$: the residual at which the parabola turns into straight lines, the option eps.",
         limits=("A perfect prediction costs eps, not 0.",),
         torch=None,
         paper="P. Charbonnier et al., Deterministic edge-preserving regularization in computed imaging (1997)",
@@ -166,8 +183,8 @@ ENTRIES = (
         title="Poisson negative log-likelihood",
         value=r"e^x - y\,x",
         gradient=r"e^x - y",
-        input="logarithms x of the rates, any shape (rates where log_input is False)",
-        target="counts, integers or floats of the shape of the input",
+        input="logarithms $x$ of the rates, any shape (with log_input=False, rates, and another formula)",
+        target="counts $y$, integers or floats of the shape of the input",
         minimiser="log of the mean",
         convex=True,
         lipschitz=None,
@@ -175,6 +192,7 @@ ENTRIES = (
         robust=False,
         limits=("Counts that vary more than their mean says (overdispersion) are not modelled.",),
         torch="poisson_nll_loss",
+        difference=BROADCASTS,
         paper="J. A. Nelder, R. W. M. Wedderburn, Generalized linear models (1972)",
         url="https://doi.org/10.2307/2344614",
         sample=_log_rates,
@@ -182,8 +200,9 @@ ENTRIES = (
     _regression_entry(
         name="gaussian_nll_loss",
         title="Gaussian negative log-likelihood",
+        symbols="$v$: the predicted variance, the third argument.",
         value=r"\tfrac12 \left(\ln v + r^2 / v\right)",
-        gradient=r"r / v",
+        gradient=r"r / v \text{ in } x, \quad (1 - r^2 / v) / (2 v) \text{ in } v",
         minimiser="mean",
         convex=True,
         lipschitz=None,
@@ -193,23 +212,29 @@ ENTRIES = (
             "Learnt variances can explain bad means away: the slope in the mean shrinks where the variance is large.",
         ),
         torch="gaussian_nll_loss",
-        paper="D. A. Nix, A. S. Weigend, Estimating the mean and variance of the target distribution (1994)",
+        difference=BROADCASTS,
+        paper="D. A. Nix, A. S. Weigend, Estimating the mean and variance of the target probability distribution "
+        "(1994)",
         url="https://doi.org/10.1109/ICNN.1994.374138",
         sample=_residuals(var=2.0),
     ),
     _regression_entry(
         name="general_robust_loss",
         title="General robust loss",
-        value=r"\frac{b}{\alpha} \left( \left( \frac{z^2}{b} + 1 \right)^{\alpha/2} - 1 \right)"
-        r", \quad z = r/c, \quad b = |\alpha - 2|",
-        gradient=r"\frac{z}{c} \left( \frac{z^2}{b} + 1 \right)^{\alpha/2 - 1}",
+        value=r"\frac{b}{\alpha} \left( \left( \frac{u^2}{b} + 1 \right)^{\alpha/2} - 1 \right)"
+        r", \quad u = r/c, \quad b = |\alpha - 2|",
+        gradient=r"\frac{u}{c} \left( \frac{u^2}{b} + 1 \right)^{\alpha/2 - 1}",
+        symbols=r"$c$: the residual at which an error starts to count as an outlier, the option scale; $\alpha$: the "
+        r"shape, which sets how much outliers count (at 0 and 2 the loss is the limit). For $\alpha < 1$ the Lipschitz "
+        r"constant is $(b / (1 - \alpha))^{(\alpha - 1)/2} / c$, for $\alpha < 0$ the upper bound is $b / |\alpha|$.",
+        setting=r"with $\alpha = -2$ and $c = 1$",
         minimiser="between median and mean",
         convex=False,
         lipschitz=3 * math.sqrt(3) / 8,
         bound=2.0,
         robust=True,
         limits=(
-            "For alpha below 1 it is not convex: with a bad start, far targets are given up.",
+            "For alpha below 1 it is not convex: from a bad start, targets far away are given up.",
             "Alpha cannot be learnt from it alone, as the smallest always wins.",
         ),
         torch=None,

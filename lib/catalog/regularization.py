@@ -15,7 +15,7 @@ def _penalty_entry(**facts):
     """Return an entry with what the penalties share."""
     shared = {
         "twins": regularization,
-        "input": "parameters w: a module, or (name, tensor) pairs",
+        "input": "parameters $w$: a module, or (name, tensor) pairs",
         "target": "none",
         "divides_by": "nothing: it is a sum, and has no reductions",
         "divisor": None,
@@ -35,7 +35,9 @@ ENTRIES = (
         title="L1 penalty (lasso)",
         value=r"\sum_i |w_i|",
         gradient=r"\operatorname{sign}(w_i)",
+        symbols=r"Of $n$ parameters the Lipschitz constant is $\sqrt n$.",
         lipschitz=1.0,
+        setting="for one parameter",
         limits=(
             "Of several features that say the same it keeps one, and which one is chance.",
             "Plain gradient steps make weights small, not exactly 0: that takes a proximal step.",
@@ -51,7 +53,7 @@ ENTRIES = (
         lipschitz=None,
         limits=(
             "No weight becomes exactly 0.",
-            "Under Adam it is not the same as weight decay.",
+            "Under Adam it is not the same as weight decay, as Adam divides its gradient by the size of past ones.",
         ),
         paper="A. E. Hoerl, R. W. Kennard, Ridge regression (1970)",
         url="https://doi.org/10.1080/00401706.1970.10488634",
@@ -61,8 +63,10 @@ ENTRIES = (
         title="Elastic net penalty",
         value=r"\sum_i \bigl(\rho\,|w_i| + (1 - \rho)\,w_i^2\bigr)",
         gradient=r"\rho \operatorname{sign}(w_i) + 2 (1 - \rho)\,w_i",
+        symbols=r"$\rho$: the share of L1, the option l1_ratio, between 0 and 1.",
+        setting=r"with $\rho = 0.5$",
         lipschitz=None,
-        limits=("Two numbers have to be tuned, its strength and the share of L1.",),
+        limits=("Two numbers have to be tuned, the strength of the penalty and the share of L1.",),
         paper="H. Zou, T. Hastie, Regularization and variable selection via the elastic net (2005)",
         url="https://doi.org/10.1111/j.1467-9868.2005.00503.x",
     ),

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from lib.catalog._entry import Entry
+from lib.catalog._symbols import CONDITION, SOFTMAX
 from lib.reference import semi_supervised
 
 STEEPEST = 1.5434046384182085  # where x / (2 cosh(x/2))^2, the slope of the entropy of two classes, is largest
@@ -49,7 +50,8 @@ def _entry(**facts):
     """Return an entry with what these losses share."""
     shared = {
         "twins": semi_supervised,
-        "target": "of the teacher, logits of the shape of the input; no gradient flows to them",
+        "input": "logits $z$ of the student, shape (C,), (N, C) or (N, C, d1, ..., dK)",
+        "target": "logits $t$ of the teacher, of the shape of the input; no gradient flows to them",
         "divides_by": "the number of rows of logits",
         "divisor": lambda sample: len(sample[0][0]),
         "bound": None,
@@ -60,10 +62,12 @@ def _entry(**facts):
 ENTRIES = (
     _entry(
         name="entropy_loss",
-        title="Entropy",
+        title="Entropy minimisation",
         value=r"-\sum_j p_j \ln p_j, \quad p = \operatorname{softmax}(z)",
         gradient=r"-p_j (\ln p_j + \ell)",
-        input="logits, shape (N, C) or (N, C, d1, ..., dK)",
+        symbols=rf"{SOFTMAX}. Of $C$ classes the upper bound is $\ln C$.",
+        setting="for two classes",
+        input="logits $z$, shape (C,), (N, C) or (N, C, d1, ..., dK)",
         target="none",
         minimiser="certainty, of whichever class",
         convex=False,
@@ -71,7 +75,7 @@ ENTRIES = (
         bound=math.log(2),
         limits=(
             "It makes the model surer, not righter: what it has wrong it learns by heart.",
-            "Alone it is least where all samples get one class.",
+            "Alone, it is content with the same class for all samples.",
         ),
         paper="Y. Grandvalet, Y. Bengio, Entropy regularization, in Semi-supervised learning (2006)",
         url="https://doi.org/10.7551/mitpress/9780262033589.001.0001",
@@ -80,11 +84,14 @@ ENTRIES = (
     ),
     _entry(
         name="pseudo_label_loss",
-        title="Pseudo-labels",
-        value=r"-[p_{\hat y} \ge \tau] \ln q_{\hat y}, \quad \hat y = \operatorname*{arg\,max}_j p_j",
-        gradient=r"[p_{\hat y} \ge \tau] (q_j - [j = \hat y])",
-        input="logits of a strongly distorted view, shape (N, C) or (N, C, d1, ..., dK); q is their softmax",
-        target="logits of a weakly distorted view, of the shape of the input; no gradient flows to them",
+        title="Pseudo-labels (FixMatch)",
+        value=r"-[q_{\hat y} \ge c] \ln p_{\hat y}, \quad"
+        r" p = \operatorname{softmax}(z), \; q = \operatorname{softmax}(t)",
+        gradient=r"[q_{\hat y} \ge c]\,(p_j - [j = \hat y])",
+        symbols=rf"$\hat y$: the pseudo-label, the class with the largest $q_j$; $c$: the option threshold; {SOFTMAX}; "
+        f"{CONDITION}.",
+        input="logits $z$ of a strongly distorted view, shape (C,), (N, C) or (N, C, d1, ..., dK)",
+        target="logits $t$ of a weakly distorted view, of the shape of the input; no gradient flows to them",
         divides_by="the number of rows of logits, those that are not believed included",
         minimiser="certainty of the class that the other view is sure of",
         convex=True,
@@ -100,10 +107,12 @@ ENTRIES = (
     ),
     _entry(
         name="consistency_loss, mse",
-        title="Consistency, mean square",
-        value=r"\frac1C \sum_j (q_j - p_j)^2",
-        gradient=r"\tfrac2C q_j \bigl(q_j - p_j - \textstyle\sum_k q_k (q_k - p_k)\bigr)",
-        input="logits of the student, shape (N, C) or (N, C, d1, ..., dK); q is their softmax, p that of the teacher's",
+        title="Consistency, mean square (mean teacher)",
+        value=r"\frac1C \sum_j (p_j - q_j)^2, \quad p = \operatorname{softmax}(z), \; q = \operatorname{softmax}(t)",
+        gradient=r"\tfrac2C p_j \bigl(p_j - q_j - \textstyle\sum_k p_k (p_k - q_k)\bigr)",
+        symbols=rf"$C$: the number of classes; {SOFTMAX}. The upper bound is $2/C$, the Lipschitz constant "
+        r"$16 \sqrt 2 / (27 C)$.",
+        setting="for two classes",
         minimiser="the teacher's probabilities",
         convex=False,
         lipschitz=math.sqrt(2) * 8 / 27,
@@ -120,13 +129,13 @@ ENTRIES = (
     _entry(
         name="consistency_loss, kl",
         title="Consistency, Kullback-Leibler",
-        value=r"\sum_j p_j \ln\frac{p_j}{q_j}",
-        gradient="q_j - p_j",
-        input="logits of the student, shape (N, C) or (N, C, d1, ..., dK); q is their softmax, p that of the teacher's",
+        value=r"\sum_j q_j \ln\frac{q_j}{p_j}, \quad p = \operatorname{softmax}(z), \; q = \operatorname{softmax}(t)",
+        gradient="p_j - q_j",
+        symbols=f"{SOFTMAX}.",
         minimiser="the teacher's probabilities",
         convex=True,
         lipschitz=math.sqrt(2),
-        limits=("It has no bound: a teacher that is sure and wrong pulls as hard as a wrong label.",),
+        limits=("It has no upper bound: a teacher that is sure and wrong pulls as hard as a wrong label.",),
         paper="Q. Xie et al., Unsupervised data augmentation for consistency training (2020)",
         url="https://arxiv.org/abs/1904.12848",
         sample=_views(kind="kl"),

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from lib.catalog._entry import Entry
+from lib.catalog._symbols import CONDITION, SOFTMAX
 from lib.reference import sequence
 
 TOKENS, FRAMES, LABELS, CLASSES = 2, 4, 2, 3
@@ -51,20 +52,23 @@ ENTRIES = (
         name="sequence_cross_entropy",
         twins=sequence,
         title="Cross-entropy of the tokens of sequences",
-        value=r"-\ln \operatorname{softmax}(z_t)_{y_t} \text{ for each token } t",
-        gradient=r"\operatorname{softmax}(z_t)_j - [j = y_t]",
-        input="logits z, shape (N, T, C)",
-        target="class indices in [0, C), integers of shape (N, T); padding is padding_index, or beyond the length",
-        divides_by="the number of tokens that are no padding; with average='sequence', first each sequence by its own",
+        value=r"-\sum_t \ln \operatorname{softmax}(z_t)_{y_t}",
+        gradient=r"\operatorname{softmax}(z_t)_j - [j = y_t] \text{ in } z_{tj}",
+        symbols=rf"$t$: a token of the sequence, padding left out; {SOFTMAX}; {CONDITION}. Of $T$ tokens the "
+        r"Lipschitz constant is $\sqrt{2 T}$.",
+        setting="for a sequence of two tokens",
+        input="logits $z$, shape (N, T, C)",
+        target="class indices $y$, integers of shape (N, T); padding is padding_index, or beyond the length",
+        divides_by="the number of all tokens that are no padding; with average='sequence', each sequence first by its "
+        "own, then by the number of sequences that have any",
         divisor=lambda sample: sum(sample[1]["lengths"]),
         minimiser="all probability on the true class of every token",
         convex=True,
         lipschitz=math.sqrt(2 * TOKENS),
         bound=None,
         limits=(
-            "One wrong label costs without bound.",
-            "Its gradient grows with the square root of the number of tokens: the bound is that of two.",
-            "Averages over tokens of several batches, or devices, differ from that of all unless weighted by tokens.",
+            "A confident wrong answer costs without bound, so one wrong label pulls hard.",
+            "The average of the means of several batches, or devices, is that of all only if weighted by their tokens.",
         ),
         paper="I. Sutskever, O. Vinyals, Q. V. Le, Sequence to sequence learning with neural networks (2014)",
         url="https://arxiv.org/abs/1409.3215",
@@ -74,11 +78,16 @@ ENTRIES = (
     Entry(
         name="ctc_loss",
         twins=sequence,
-        title="Connectionist temporal classification",
+        title="Connectionist temporal classification (CTC)",
         value=r"-\ln \sum_{\pi \text{ spells } y} \prod_t p_t(\pi_t)",
-        gradient=r"-P(\pi_t = k \mid y)",
-        input="log-probabilities, shape (T, N, C) or (T, C)",
-        target="class indices without the blank, integers of shape (N, S), or all in one row, with the lengths of both",
+        gradient=r"-P(\pi_t = k \mid y) \text{ in } \ln p_t(k)",
+        symbols=r"$\pi$: an alignment, a class or the blank for each frame $t$, which spells what is left when "
+        r"repeats are merged and blanks then dropped; $P(\pi_t = k \mid y)$: the share of the sum that is due to "
+        r"alignments with class $k$ in frame $t$. Of $T$ frames the Lipschitz constant is $\sqrt T$.",
+        setting="for four frames",
+        input=r"log-probabilities $\ln p_t(k)$ of class $k$ in frame $t$, shape (T, N, C) or (T, C)",
+        target="class indices $y$ without the blank, integers of shape (N, S), or all one after the other; then the "
+        "number of frames of each sequence and of labels of each target",
         divides_by="the length of each target (an empty one counts as 1), then the number of sequences",
         divisor=lambda sample: len(sample[0][1]) * LABELS,
         minimiser="all probability on alignments that spell the target",
@@ -86,10 +95,9 @@ ENTRIES = (
         lipschitz=math.sqrt(FRAMES),
         bound=None,
         limits=(
-            "A target with more labels, and blanks between equal ones, than frames costs infinity.",
-            "Given the input, the frames are independent: it learns no language.",
-            "Nearly all frames learn to be blank, the labels are short peaks.",
-            "Its gradient grows with the square root of the number of frames: the bound is that of four.",
+            "A target that needs more frames (one a label, one between equal labels) than there are costs infinity.",
+            "It takes the frames as independent of each other, given the input: it learns no language.",
+            "Nearly all frames learn to be blank, and the labels are short peaks.",
         ),
         torch="ctc_loss",
         difference="torch adds the probabilities to the gradient, which is right only behind log_softmax, gives NaN "

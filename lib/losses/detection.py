@@ -297,11 +297,10 @@ def tversky_loss(
     _check_price("smooth", smooth)
     logits = working_precision(input)
     if target.shape == input.shape:
-        counts = _MaskCounts.apply(logits, target)
+        right, wrong = _MaskSums.apply(logits, target, alpha, beta)
     else:
-        counts = _ClassCounts.apply(*_without_ignored(logits, target.long(), ignore_index))
-    found, too_much, missed = counts.unbind(-1)
-    right, wrong = found + smooth, alpha * too_much + beta * missed
+        right, wrong = _ClassSums.apply(_probabilities(logits, target, ignore_index), target, alpha, beta)
+    right = right + smooth
     total = (right + wrong).clamp(min=torch.finfo(logits.dtype).tiny)
     # Two ways to write one loss. Where nearly all is right the second cancels, where nearly all is wrong the
     # derivative of the first.
@@ -401,7 +400,7 @@ class _BoxLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(input, target, value, slopes):
-        return _by_blocks(lambda *boxes: value(_compare(*map(_edges, boxes))), input, target)
+        return _by_blocks(lambda *boxes: (value(_compare(*map(_edges, boxes))),), input, target)[0]
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -413,13 +412,13 @@ class _BoxLoss(torch.autograd.Function):
         def derivative(gradient, *boxes):
             cost, gain, drift = ctx.slopes(pair := _compare(*map(_edges, boxes)))
             low, high = (torch.lerp(-gain, cost, _sign_share(sticks_out)) for sticks_out in (pair.low, pair.high))
-            return torch.stack([*(gradient * (drift - low)), *(gradient * (drift + high))], -1)
+            return (torch.stack([*(gradient * (drift - low)), *(gradient * (drift + high))], -1),)
 
         input, target = ctx.saved_tensors
         in_input, in_target, _, _ = ctx.needs_input_grad  # all losses are symmetric
         return (
-            _by_blocks(derivative, gradient, input, target) if in_input else None,
-            _by_blocks(derivative, gradient, target, input) if in_target else None,
+            _by_blocks(derivative, gradient, input, target)[0] if in_input else None,
+            _by_blocks(derivative, gradient, target, input)[0] if in_target else None,
             None,
             None,
         )
@@ -549,111 +548,127 @@ def _check_edges(name, boxes):
         raise ValueError(f"boxes (x1, y1, x2, y2) must have x1 <= x2 and y1 <= y2, got {wrong} in {name}")
 
 
-_BLOCK = 2**17  # numbers
+_BLOCK = 2**16  # numbers for each thread
 
 
 def _by_blocks(function, *tensors):
-    """Return a function of all rows, worked out block by block.
+    """Return a tuple of tensors, a function of all rows, worked out block by block.
 
     What comes between then stays in the cache of a core, which is several times faster and takes next to no memory.
     """
-    rows, numbers = len(tensors[0]), max(tensor.numel() for tensor in tensors)
-    if numbers <= _BLOCK or tensors[0].device.type != "cpu" or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or tensors[0].device.type != "cpu":
         return function(*tensors)
-    height = max(1, rows * _BLOCK // numbers)
-    return torch.cat([function(*block) for block in zip(*(tensor.split(height) for tensor in tensors), strict=True)])
+    rows, numbers = len(tensors[0]), max(tensor.numel() for tensor in tensors)
+    block = _BLOCK * torch.get_num_threads()
+    if numbers <= block:
+        return function(*tensors)
+    height, results = max(1, rows * block // numbers), None
+    for start in range(0, rows, height):
+        parts = function(*(tensor[start : start + height] for tensor in tensors))
+        if results is None:  # not cat at the end, which would hold all parts beside the whole
+            results = tuple(part.new_empty(rows, *part.shape[1:]) for part in parts)
+        for result, part in zip(results, parts, strict=True):
+            result[start : start + height] = part
+    return results
 
 
-class _MaskCounts(torch.autograd.Function):
-    """Soft true positives, false positives and false negatives (N, C, 3) of logits, and masks, (N, C, d1, ...).
+class _MaskSums(torch.autograd.Function):
+    """What is right, sum p t, and the price of what is wrong, sum alpha p (1 - t) + beta (1 - p) t, both (N, C).
 
-    By hand, so that nothing but the arguments is kept for the way back.
+    Of logits, and masks, (N, C, d1, ...). By hand, so that nothing but the arguments is kept for the way back.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(logits, masks):
-        def counts(logits, masks):
+    def forward(logits, masks, alpha, beta):
+        def sums(logits, masks):
             yes, no, masks = logits.sigmoid(), (-logits).sigmoid(), masks.to(logits.dtype)
-            return _sum_pixels(yes * masks, yes * (1 - masks), no * masks)
+            right = _sum_pixels(yes * masks)
+            if alpha == beta:  # one price for both is paid faster at the end
+                wrong = alpha * _sum_pixels(torch.lerp(yes, no, masks))
+            else:
+                wrong = _sum_pixels(torch.lerp(alpha * yes, beta * no, masks))
+            return right, wrong
 
-        return _by_blocks(counts, logits, masks)
+        return _by_blocks(sums, logits, masks)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs)
+        *tensors, ctx.alpha, ctx.beta = inputs
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
-    def backward(ctx, gradient):
-        def derivative(gradient, logits, masks):
-            found, too_much, missed = _per_pixel(gradient, logits)
-            masks = masks.to(logits.dtype)
-            smaller = (-logits.abs()).sigmoid()  # of p and 1 - p; their product, p - p^2, then does not cancel
-            return ((found - missed) * masks + too_much * (1 - masks)) * (smaller - smaller * smaller)
+    def backward(ctx, right, wrong):
+        def derivative(right, wrong, logits, masks):
+            outside, inside = _slopes(right, wrong, ctx.alpha, ctx.beta, logits)
+            smaller = logits.abs().neg_().sigmoid_()  # of p and 1 - p; their product, p - p^2, then does not cancel
+            turn = torch.addcmul(smaller, smaller, smaller, value=-1)
+            return (torch.lerp(outside * turn, inside * turn, masks.to(logits.dtype)),)
 
-        return _by_blocks(derivative, gradient, *ctx.saved_tensors), None
+        return *_by_blocks(derivative, right, wrong, *ctx.saved_tensors), None, None, None
 
 
-class _ClassCounts(torch.autograd.Function):
-    """The same for logits (N, C, d1, ...) and class indices (N, d1, ...), and where pixels are ignored (or None)."""
+class _ClassSums(torch.autograd.Function):
+    """The same of the probabilities that a softmax gives, (N, C, d1, ...), and class indices (N, d1, ...)."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(logits, index, ignored):
-        def counts(logits, index, *ignored):
-            truth, probability = index.unsqueeze(1), _softmax(logits, *ignored)
-            rivals = probability.scatter(1, truth, 0.0)
-            missed = rivals.sum(1, keepdim=True)  # 1 - p of the true class, without cancellation
-            of_truth = probability - rivals  # 0 elsewhere
-            return _sum_pixels(of_truth, rivals, of_truth.scatter(1, truth, missed))
+    def forward(probability, index, alpha, beta):
+        def sums(probability, index):
+            elsewhere = _elsewhere(index, probability)
+            rivals = probability * elsewhere
+            missed = rivals.sum(1, keepdim=True) * (1 - elsewhere)  # 1 - p of the true class, without cancellation
+            wrong = alpha * _sum_pixels(rivals) + beta * _sum_pixels(missed)
+            return _sum_pixels(probability - rivals), wrong
 
-        return _by_blocks(counts, logits, index, *[ignored][: ignored is not None])
+        return _by_blocks(sums, probability, index)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs)
+        *tensors, ctx.alpha, ctx.beta = inputs
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
-    def backward(ctx, gradient):
-        def derivative(gradient, logits, index, *ignored):
-            found, too_much, missed = (counts.expand_as(logits) for counts in _per_pixel(gradient, logits))
-            truth, probability = index.unsqueeze(1), _softmax(logits, *ignored)
-            slope = too_much.scatter(1, truth, (found - missed).gather(1, truth))
-            # A softmax feels only differences of slopes. Taken from that of the likeliest class, its own term, the one
-            # that would cancel as its probability nears 1, is 0. (Where several are likeliest nothing cancels.)
-            likeliest = (probability - probability.amax(1, keepdim=True)).detach().sign() + 1
-            slope = slope - (slope * likeliest).sum(1, keepdim=True)
-            return probability * (slope - (probability * slope).sum(1, keepdim=True))
+    def backward(ctx, right, wrong):
+        def derivative(right, wrong, probability, index):
+            outside, inside = _slopes(right, wrong, ctx.alpha, ctx.beta, probability)
+            elsewhere = _elsewhere(index, probability)
+            slope = outside * elsewhere + inside * (1 - elsewhere)
+            # A softmax feels only differences of slopes. Taken from that of the class with the majority, its own term,
+            # the one that would cancel as its probability nears 1, is 0. (Without a majority nothing cancels.)
+            return (slope - (slope * probability.round()).sum(1, keepdim=True),)
 
-        logits, index, ignored = ctx.saved_tensors
-        return _by_blocks(derivative, gradient, logits, index, *[ignored][: ignored is not None]), None, None
+        return *_by_blocks(derivative, right, wrong, *ctx.saved_tensors), None, None, None
 
 
-def _softmax(logits, ignored=None):
+def _elsewhere(index, like):
+    """Return 0 for the class of the index, 1 for the others, in shape and dtype of ``like``; a scatter is slower."""
+    classes = torch.arange(like.shape[1], dtype=like.dtype, device=like.device)
+    distance = index.unsqueeze(1).to(like.dtype) - classes.reshape(-1, *[1] * (like.dim() - 2))
+    return distance.abs().clamp(max=1)
+
+
+def _sum_pixels(values):
+    """Return the sums over the pixels of (N, C, d1, ...)."""
+    return values.flatten(2).sum(2)
+
+
+def _slopes(right, wrong, alpha, beta, like):
+    """Return the slope of a probability outside and inside of its mask, in a shape that broadcasts against ``like``."""
+    right, wrong = (slope.reshape(*slope.shape, *[1] * (like.dim() - 2)) for slope in (right, wrong))
+    return alpha * wrong, right - beta * wrong
+
+
+def _probabilities(logits, index, ignore_index):
     """Return the probabilities of the classes, 0 in ignored pixels."""
-    probability = logits.softmax(1)
-    return probability if ignored is None else probability.masked_fill(ignored.unsqueeze(1), 0.0)
-
-
-def _sum_pixels(*values):
-    """Return the sums over the pixels of (N, C, d1, ...), as (N, C, number of values)."""
-    return torch.stack([value.flatten(2).sum(2) for value in values], -1)
-
-
-def _per_pixel(gradient, logits):
-    """Return what _sum_pixels has stacked, each in a shape (N, C, 1, ...) that broadcasts against the logits."""
-    return (part.reshape(*part.shape, *[1] * (logits.dim() - 2)) for part in gradient.unbind(-1))
-
-
-def _without_ignored(logits, index, ignore_index):
-    """Return logits and indices without what ignored pixels hold, and where those are (None where there are none)."""
     ignored = index == ignore_index
     if not any_true(ignored, unknown=True):
-        return logits, index, None
+        return logits.softmax(1)
+    ignored = ignored.unsqueeze(1)
     # The mask goes before the maths: an infinite logit in an ignored pixel must not become 0 * inf.
-    return logits.masked_fill(ignored.unsqueeze(1), 0.0), index.masked_fill(ignored, 0), ignored
+    return logits.masked_fill(ignored, 0.0).softmax(1) * ~ignored
 
 
 def _check_masks(input, target, ignore_index, reduction):

@@ -887,6 +887,16 @@ def test_the_loss_can_be_mapped(name, kind):
     torch.testing.assert_close(shared[1], value_and_gradient(loss, input[1], target[0])[1])
 
 
+@each_case
+def test_the_loss_of_one_input_can_be_mapped_over_targets_block_by_block(name, kind, monkeypatch):
+    monkeypatch.setattr(losses, "_BLOCK", 1)
+    input, target = arguments_of(kind, count=6)
+    targets = torch.stack([target, target.flip(0)])
+    mapped = torch.func.vmap(lambda y: getattr(losses, name)(input, y, reduction="none"))(targets)
+    one_by_one = [getattr(losses, name)(input, y, reduction="none") for y in targets]
+    torch.testing.assert_close(mapped, torch.stack(one_by_one))
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while tracing
 @each_case
 def test_the_loss_compiles_to_one_graph(name, kind):
