@@ -1,8 +1,8 @@
 """Inputs that mislead a model though they look alike, and a loss that trains a model to resist them."""
 
 import contextlib
-import functools
 import math
+import sys
 from collections.abc import Callable
 from numbers import Integral
 
@@ -24,6 +24,8 @@ Model = Callable[[torch.Tensor], torch.Tensor]
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Bounds = tuple[float, float] | None
 
+IGNORED = -100  # the class index that cross_entropy ignores
+
 
 def fgsm(
     model: Model,
@@ -43,6 +45,16 @@ def fgsm(
     clipped to the bounds. Of all inputs that differ from :math:`x` by at most :math:`\epsilon` in each number, this one
     has the largest loss where the loss is linear in the input; ``pgd`` goes in smaller steps where it bends.
 
+    Each sample is attacked by itself, so any increasing function of its loss may be climbed instead. The slope of the
+    cross-entropy is smaller than any float where a model is confident, and an attack that does not move would take
+    confidence for robustness. So the default climbs the log-odds of the rivals of the true class, of which the
+    cross-entropy is the softplus,
+
+    .. math:: \log\frac{1 - p_y}{p_y} = \log\sum_{j \ne y} e^{f(x)_j} - f(x)_y,
+
+    or, for an output of several places or class probabilities, the cross-entropy in units of its own slope (which for
+    probabilities double precision holds up to logits 700 nats apart). A ``loss`` that is given is climbed as it is.
+
     The model is used in the mode it is in. In training mode dropout is drawn and batch normalisation updates its
     running statistics: call ``model.eval()`` before.
 
@@ -52,7 +64,7 @@ def fgsm(
         target: what ``loss`` takes; of the default, class indices or class probabilities.
         epsilon: :math:`\epsilon \ge 0`, in the unit of ``input``.
         loss: called as ``loss(model(input), target)``; a result that is no scalar is summed. None is the cross-entropy,
-            summed over the samples: with a mean, a large batch would push small gradients below the smallest float.
+            as said above.
         bounds: the least and the largest valid number of an input (in its dtype), or None where all are valid.
 
     Returns:
@@ -60,9 +72,10 @@ def fgsm(
         ``epsilon`` from that of ``input``, not even by a rounding, and none is outside the bounds.
 
     Raises:
-        TypeError: if ``model`` is not callable, ``input`` is not floating-point, or a number is none.
-        ValueError: if ``epsilon`` or ``bounds`` does not fit, ``input`` is outside the bounds, or the loss of the
-            model's output does not depend on it.
+        TypeError: if ``model`` or ``loss`` is not callable, ``input`` is not floating-point, or a number is none.
+        ValueError: if ``epsilon`` or ``bounds`` does not fit, ``input`` is outside the bounds, the loss of the model's
+            output does not depend on it, or its slope is not finite.
+        RuntimeError: under ``torch.inference_mode()``, which keeps no graph to take a slope from.
 
     Example:
         >>> model = torch.nn.Linear(2, 2, bias=False)
@@ -75,6 +88,8 @@ def fgsm(
         https://arxiv.org/abs/1412.6572.
     """
     _check_attack(model, input, epsilon, bounds)
+    _check_loss(loss)
+    _check_graphs_are_kept()
     limits = _limits(input, epsilon, bounds)
     return _climb(_objective(model, target, loss), input, *limits, epsilon, steps=1)
 
@@ -101,7 +116,7 @@ def pgd(
               \ell(f(x'), y)\bigr),\; x - \epsilon,\; x + \epsilon\Bigr),
 
     clipped to the bounds as well. One step of size :math:`\epsilon` from :math:`x` itself is ``fgsm``, and as there the
-    model is used in the mode it is in.
+    model is used in the mode it is in, and a confident model is climbed where its cross-entropy is flat.
 
     Args:
         model: takes the input and returns what ``loss`` takes; its parameters get no gradient.
@@ -119,9 +134,11 @@ def pgd(
         The adversarial input, the point of the last step, as in ``fgsm``.
 
     Raises:
-        TypeError: if ``model`` is not callable, ``input`` is not floating-point, or a number is none.
+        TypeError: if ``model`` or ``loss`` is not callable, ``input`` is not floating-point, ``generator`` is none, or
+            a number is none.
         ValueError: if ``epsilon``, ``step_size``, ``steps`` or ``bounds`` does not fit, ``input`` is outside the
-            bounds, or the loss of the model's output does not depend on it.
+            bounds, the loss of the model's output does not depend on it, or its slope is not finite.
+        RuntimeError: under ``torch.inference_mode()``, which keeps no graph to take a slope from.
 
     Example:
         >>> model = torch.nn.Linear(2, 2, bias=False)
@@ -135,6 +152,9 @@ def pgd(
     """
     _check_attack(model, input, epsilon, bounds)
     step_size = _check_steps(input, epsilon, step_size, steps)
+    _check_generator(generator)
+    _check_loss(loss)
+    _check_graphs_are_kept()
     limits = _limits(input, epsilon, bounds)
     start = input + epsilon * (2 * _draw(torch.rand, input, generator) - 1) if random_start else input
     return _climb(_objective(model, target, loss), start, *limits, step_size, steps)
@@ -162,16 +182,19 @@ def trades_loss(
                      + \beta \max_{\|x' - x\|_\infty \le \epsilon} \mathrm{KL}(p \,\|\, q).
 
     The maximum is sought by the steps of ``pgd``, from :math:`x` plus a little noise, for at :math:`x` itself the
-    divergence has no slope; of several peaks, the noise decides which is climbed. A gradient flows to the parameters
-    through both :math:`f(x)` and :math:`f(x')`:
+    divergence has no slope; of several peaks, the noise decides which is climbed. As each sample is sought by itself,
+    its divergence is climbed in units of its own slope, which would vanish where the model is confident. A gradient
+    flows to the parameters through both :math:`f(x)` and :math:`f(x')`:
 
     .. math:: \frac{\partial\ell}{\partial f(x)_j}
               = p_j - [j = y] + \beta\,p_j \Bigl(\log\frac{p_j}{q_j} - \mathrm{KL}(p \,\|\, q)\Bigr),
               \qquad \frac{\partial\ell}{\partial f(x')} = \beta\,(q - p).
 
-    The search puts a model that is in training mode into evaluation mode, and then back: dropout would hide the slope,
-    and its steps would enter the running statistics of batch normalisation. With the defaults it costs twelve forward
-    and ten backward passes more.
+    The search puts a module that is in training mode into evaluation mode, and then back: dropout would hide the slope,
+    and its steps would enter the running statistics of batch normalisation. Only a ``torch.nn.Module`` has a mode to
+    change: around one, a function hides it. With the defaults, robustness costs twelve forward passes (one in
+    evaluation mode, ten steps, and :math:`f(x')`) and eleven backward passes (ten steps, and through :math:`f(x')`)
+    more.
 
     Args:
         model: takes the input and returns logits (nats), shape (C,), (N, C) or (N, C, d1, ..., dK).
@@ -190,9 +213,11 @@ def trades_loss(
         the shape of the logits without C where ``reduction`` is "none".
 
     Raises:
-        TypeError: if ``model`` is not callable, ``input`` or the logits are not floating-point, or a number is none.
-        ValueError: if an option does not fit, ``input`` is outside the bounds, the logits do not depend on it, or
-            ``target`` does not fit the logits.
+        TypeError: if ``model`` is not callable, ``input`` or the logits are not floating-point, ``generator`` is none,
+            or a number is none.
+        ValueError: if an option does not fit, ``input`` is outside the bounds, the logits do not depend on it or their
+            slope is not finite, or ``target`` does not fit the logits.
+        RuntimeError: under ``torch.inference_mode()``, unless ``beta`` is 0.
 
     Example:
         >>> model = torch.nn.Linear(2, 2, bias=False)
@@ -209,9 +234,12 @@ def trades_loss(
         Robustness and Accuracy, ICML 2019, https://arxiv.org/abs/1901.08573.
     """
     check_reduction(reduction)
-    check_number("beta", beta, lambda b: 0 <= b < math.inf, "finite and at least 0")
+    check_number("beta", beta, lambda b: 0 <= b <= sys.float_info.max, "finite (as a float) and at least 0")
     _check_attack(model, input, epsilon, bounds)
     step_size = _check_steps(input, epsilon, step_size, steps)
+    _check_generator(generator)
+    if beta > 0:
+        _check_graphs_are_kept()
     limits = _limits(input, epsilon, bounds)
     logits = model(input)
     check_floating("model(input)", logits)
@@ -223,17 +251,75 @@ def trades_loss(
     with _evaluation_mode(model):
         with torch.no_grad():
             wanted = working_precision(model(input))
+
+        def divergence(x):
+            logits = model(x)
+            return _along(_scaled_slope(lambda z: _divergence(z, wanted, target, "sum"), logits), logits)
+
         start = input + 0.001 * _draw(torch.randn, input, generator)
-        adversarial = _climb(lambda x: _divergence(model(x), wanted, target, "sum"), start, *limits, step_size, steps)
+        adversarial = _climb(divergence, start, *limits, step_size, steps)
     robust = _divergence(model(adversarial), clean, target, reduction)
     return as_result(natural + beta * robust, logits.dtype)
 
 
 def _objective(model, target, loss):
     """Return the function of the input that an attack climbs."""
-    if loss is None:
-        loss = functools.partial(cross_entropy, reduction="sum")
-    return lambda x: loss(model(x), target)
+    if loss is not None:
+        return lambda x: loss(model(x), target)
+
+    def cross_entropies(x):
+        logits = model(x)
+        cross_entropy(logits.detach(), target)  # it checks both
+        if target.is_floating_point():
+            slope = _scaled_slope(lambda z: cross_entropy(z, target, reduction="sum"), logits)
+        else:
+            slope = _scaled_slope_of_classes(logits.detach(), target)
+        return _along(slope, logits)
+
+    return cross_entropies
+
+
+def _along(slope, logits):
+    """Return a number whose slope in the logits is the given one."""
+    working = working_precision(logits)
+    return (slope.to(working.dtype) * working).sum()
+
+
+def _scaled_slope(loss, logits):
+    """Return the slope of a loss in the logits in the unit of its largest number, sample by sample.
+
+    It is taken in double precision, where the device has it, so that it is not 0 before it is scaled.
+    """
+    z = working_precision(logits.detach())
+    z = (z if z.device.type == "mps" else z.double()).requires_grad_()
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(loss(z), z)
+    largest = slope.abs().amax(_dims_of_sample(logits), keepdim=True)
+    return slope / largest.masked_fill(largest == 0, 1.0)
+
+
+def _scaled_slope_of_classes(logits, target):
+    r"""Return the slope of the cross-entropy of class indices in the logits, scaled too, however confident the model.
+
+    At each place it is :math:`\sigma(m)\,\partial m / \partial z`, m the log-odds of the rivals; of the sigmoids of a
+    sample only the ratios matter, and these are taken in logarithms.
+    """
+    class_dim = 0 if logits.dim() == 1 else 1
+    logits, target = working_precision(logits), target.long().unsqueeze(class_dim)
+    index = target.clamp(min=0)  # of ignored places too
+    rivals = logits.scatter(class_dim, index, -torch.inf)
+    weight_of_rivals = rivals.logsumexp(class_dim, keepdim=True)
+    log_odds = weight_of_rivals - logits.gather(class_dim, index)
+    is_flat = (target == IGNORED) | (weight_of_rivals == -torch.inf)  # there is no rival
+    steepness = torch.nn.functional.logsigmoid(log_odds).masked_fill(is_flat, -torch.inf)
+    share = (steepness - steepness.amax(_dims_of_sample(logits), keepdim=True)).exp()
+    slope = rivals.softmax(class_dim).scatter(class_dim, index, -1.0)
+    return (share * slope).masked_fill(is_flat, 0.0)
+
+
+def _dims_of_sample(logits):
+    """Return the dimensions of logits that belong to one sample."""
+    return tuple(range(1, logits.dim())) or (0,)
 
 
 def _divergence(logits, wanted, target, reduction):
@@ -261,6 +347,8 @@ def _slope(objective, x):
     gradient = torch.autograd.grad(value, x, allow_unused=True)[0] if value.requires_grad else None
     if gradient is None:
         raise ValueError("the loss of the model's output must depend on input through a graph, got one that does not")
+    if any_true(~gradient.isfinite()):  # its sign would be 0, and the model look robust
+        raise ValueError("the slope of the model's output in input must be finite, got NaN or infinity")
     return gradient
 
 
@@ -288,7 +376,7 @@ def _limits(input, epsilon, bounds):
     """Return the least and the largest input that the ball and the bounds allow."""
     finite = torch.finfo(input.dtype)
     low, high = (finite.min, finite.max) if bounds is None else bounds
-    low, high = (torch.tensor(bound, dtype=input.dtype).item() for bound in (low, high))
+    low, high = (torch.tensor(bound, dtype=input.dtype, device="cpu").item() for bound in (low, high))
     x = input.detach()
     if any_true(~((x >= low) & (x <= high))):  # NaN too
         raise ValueError(f"input must lie within the bounds {low} and {high}, got {x.min().item()} to {x.max().item()}")
@@ -298,7 +386,7 @@ def _limits(input, epsilon, bounds):
 def _highest(x, epsilon, high):
     """Return the largest number in the dtype of x that is at most x + epsilon, without any rounding, and ``high``."""
     centre = working_precision(x)
-    radius = _rounded_down(torch.tensor(epsilon, dtype=torch.float64), centre.dtype)
+    radius = _rounded_down(torch.tensor(epsilon, dtype=torch.float64, device="cpu"), centre.dtype)
     total = centre + radius
     too_large = rounded_off(total, centre, -radius) < 0
     total = torch.where(too_large, total.nextafter(torch.full_like(total, -torch.inf)), total)
@@ -341,3 +429,21 @@ def _check_steps(input, epsilon, step_size, steps):
     largest = torch.finfo(input.dtype).max
     check_number("step_size", step_size, lambda s: 0 < s <= largest, f"positive and at most {largest:g}")
     return step_size
+
+
+def _check_generator(generator):
+    """Raise TypeError unless it is a generator or None."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator or None, got {type(generator).__name__}")
+
+
+def _check_loss(loss):
+    """Raise TypeError unless it can be called or is None."""
+    if loss is not None and not callable(loss):
+        raise TypeError(f"loss must be callable or None, got {type(loss).__name__}")
+
+
+def _check_graphs_are_kept():
+    """Raise RuntimeError under inference mode, in which not even ``torch.enable_grad`` brings a graph."""
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError("an attack needs a gradient, and torch.inference_mode() keeps no graph: use torch.no_grad()")

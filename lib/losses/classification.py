@@ -174,14 +174,14 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(logits, target, class_dim):
-        odds, shifted, top = _CrossEntropy.terms(logits, class_dim)
-        others = odds.scatter(class_dim, top, 0.0).sum(class_dim, keepdim=True)
+        odds, largest, top, shifted = _CrossEntropy.terms(logits, class_dim)
+        others = odds.sum(class_dim, keepdim=True)
         if any_true(shifted.amin(class_dim) == -torch.inf, unknown=True):
             # A class that is ruled out (logit -inf) and never occurs (target 0) costs nothing, not 0 * inf.
             shifted = shifted.masked_fill((target == 0) & (shifted == -torch.inf), 0.0)
         total = target.sum(class_dim, keepdim=True)
         loss = total * others.log1p() - (target * shifted).sum(class_dim, keepdim=True)
-        return loss, odds, others, top
+        return loss, odds, largest, others, top
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -191,31 +191,28 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient, *_):
-        logits, target, odds, others, top = ctx.saved_tensors
+        logits, target, odds, largest, others, top = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to be derived once more
-            odds, _, _ = _CrossEntropy.terms(logits, ctx.class_dim)
-            others = odds.scatter(ctx.class_dim, top, 0.0).sum(ctx.class_dim, keepdim=True)
+            odds, largest, _, _ = _CrossEntropy.terms(logits, ctx.class_dim)
+            others = odds.sum(ctx.class_dim, keepdim=True)
         in_logits = in_target = None
-        if ctx.needs_input_grad[0]:
-            in_logits = _CrossEntropy.in_logits(target, odds, others, top, ctx.class_dim) * gradient
+        if ctx.needs_input_grad[0]:  # total * softmax - target; of the largest logit the share of the others counts
+            total = target.sum(ctx.class_dim, keepdim=True)
+            share = total / (largest + others)
+            at_top = (total - target.gather(ctx.class_dim, top)) - share * others
+            in_logits = torch.addcmul(odds * (share * gradient), target, gradient, value=-1)
+            in_logits = in_logits.scatter(ctx.class_dim, top, at_top * gradient)
         if ctx.needs_input_grad[1]:
             in_target = gradient * (others.log1p() - (logits - logits.gather(ctx.class_dim, top)))
         return in_logits, in_target, None
 
     @staticmethod
-    def in_logits(target, odds, others, top, class_dim):
-        """Return total * softmax - target; for the largest logit total - target, less the share of the others."""
-        total = target.sum(class_dim, keepdim=True)
-        largest = odds.gather(class_dim, top)
-        share = total / (largest + others)
-        at_top = (total - target.gather(class_dim, top)) - share * others
-        return (odds * share - target).scatter(class_dim, top, at_top)
-
-    @staticmethod
     def terms(logits, class_dim):
-        """Return exp(logit - largest), logit - largest, and which is the largest."""
+        """Return exp(logit - largest), 0 for the largest, the same of that, which it is, and logit - largest."""
         odds, shifted = _odds(logits, class_dim)
-        return odds, shifted, odds.detach().argmax(class_dim, keepdim=True)
+        top = odds.detach().argmax(class_dim, keepdim=True)
+        largest = odds.gather(class_dim, top)
+        return odds.scatter(class_dim, top, 0.0), largest, top, shifted
 
 
 def _odds(logits, class_dim):

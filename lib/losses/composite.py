@@ -3,6 +3,7 @@
 import difflib
 import functools
 import math
+import sys
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -46,7 +47,7 @@ def weighted_sum(terms: Terms, weights: Mapping[str, float]) -> torch.Tensor:
         raise TypeError(f"weights must map the name of each term to a number, got {type(weights).__name__}")
     _check_names("weights", weights, "terms", terms)
     for name, weight in weights.items():
-        check_number(f"the weight of {name!r}", weight, lambda w: 0 <= w < math.inf, "finite and at least 0")
+        _check_not_negative(f"the weight of {name!r}", weight)
     counting = [name for name in terms if weights[name] != 0]
     if not counting:
         raise ValueError(f"a weight must be positive for anything to be learned, got 0 for {_listed(weights)}")
@@ -70,6 +71,13 @@ class _Balance(torch.nn.Module):
         """Raise ValueError if a loaded state belongs to other terms, or to these in another order."""
         if tuple(state) != self.names:
             raise ValueError(f"the state to load must be of the terms {_listed(self.names)}, got {_listed(state)}")
+
+    def _load_from_state_dict(self, state_dict, prefix, *arguments):
+        """Compare the names before any number is copied; torch would do so afterwards."""
+        names = state_dict.get(prefix + "_extra_state")
+        if names is not None:
+            self.set_extra_state(names)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def extra_repr(self) -> str:
         """Return the names, for ``print``."""
@@ -155,8 +163,12 @@ class UncertaintyWeighting(_Balance):
             ValueError: if a term is negative or no scalar, or the names are not those of this module.
         """
         losses, dtype = self._losses(terms)
-        log_variance = working_precision(self.log_variance)
-        root = (-log_variance / 2).exp()  # its square over- or underflows where the product need not
+        log_variance = working_precision(self.log_variance).to(losses.device)
+        exponent = -log_variance / 2
+        # A term that stays 0 drives its weight up until no float can hold it, and 0 * inf would be NaN.
+        is_idle = (losses == 0) & exponent.exp().square().isinf()
+        # The square of the root over- or underflows where the product need not.
+        root = exponent.masked_fill(is_idle, -torch.inf).exp()
         return as_result((root * losses * root + log_variance).sum() / 2, dtype)
 
 
@@ -170,7 +182,7 @@ class GradNorm(_Balance):
     .. math:: \ell = \sum_k w_k L_k,
               \qquad w_k \leftarrow c\, w_k \Bigl(\frac{\bar G\, r_k^\alpha}{G_k}\Bigr)^{\rho},
 
-    where :math:`\bar G` is the mean norm and :math:`c` makes the K weights add up to K. So the norms approach the
+    where :math:`\bar G` is the mean norm and :math:`c` keeps the sum of the weights at K. So the norms approach the
     proportions :math:`r_k^\alpha`: all alike for :math:`\alpha = 0`; the larger :math:`\alpha`, the harder a task that
     lags behind may pull.
 
@@ -192,7 +204,8 @@ class GradNorm(_Balance):
     Attributes:
         names: of the terms, in the order of the buffers.
         log_weight: logarithms of the weights up to a common summand, shape (K,).
-        first_loss: the first positive value of each term that ``balance`` saw (0: none yet), shape (K,).
+        first_loss: the first positive value of each term that ``balance`` saw (0: none yet), shape (K,). Both buffers
+            stay in float32 at least, whatever the module is cast to: a half precision would lose small steps.
 
     Raises:
         TypeError: if ``names`` is no iterable of strings, or ``alpha`` or ``rate`` no number.
@@ -212,12 +225,21 @@ class GradNorm(_Balance):
 
     def __init__(self, names: Iterable[str], *, alpha: float = 1.5, rate: float = 0.1):
         super().__init__(names)
-        check_number("alpha", alpha, lambda a: 0 <= a < math.inf, "finite and at least 0")
+        _check_not_negative("alpha", alpha)
         check_number("rate", rate, lambda r: 0 < r <= 1, "above 0 and at most 1")
         self.alpha = alpha
         self.rate = rate
-        self.register_buffer("log_weight", torch.zeros(len(self.names)))
-        self.register_buffer("first_loss", torch.zeros(len(self.names)))
+        self.register_buffer("log_weight", working_precision(torch.zeros(len(self.names))))
+        self.register_buffer("first_loss", working_precision(torch.zeros(len(self.names))))
+
+    def _apply(self, function, recurse=True):
+        """Move and cast as every module does, but never below float32, in which a first loss of 1e5 is infinite."""
+
+        def at_least_float32(tensor):
+            result = function(tensor)
+            return result if result.dtype == working_precision(result).dtype else tensor.to(result.device)
+
+        return super()._apply(at_least_float32, recurse)
 
     @property
     def weights(self) -> dict[str, float]:
@@ -239,15 +261,16 @@ class GradNorm(_Balance):
             ValueError: if a term is negative or no scalar, or the names are not those of this module.
         """
         losses, dtype = self._losses(terms)
-        root = (self._log_weights() / 2).exp()  # its square underflows where the product need not
+        root = (self._log_weights().to(losses.device) / 2).exp()  # its square underflows where the product need not
         return as_result((root * losses * root).sum(), dtype)
 
     @torch.no_grad()
     def balance(self, terms: Terms, shared: torch.Tensor | Iterable[torch.Tensor]) -> None:
         """Move the weights towards balance, by the gradients of the terms in the shared parameters.
 
-        A term that is 0, or whose gradient is 0 or not finite, neither moves nor counts this time. The ``grad`` of the
-        parameters stays as it is, and the graph of the terms is kept for ``backward``.
+        A term that is 0 or not finite, or whose gradient is, neither moves nor counts this time: its weight stays, and
+        so does the sum of the others. The ``grad`` of the parameters stays as it is, and the graph of the terms is kept
+        for ``backward``.
 
         Args:
             terms: the losses by name, scalars, at least 0, with the graph that leads to ``shared``.
@@ -262,17 +285,18 @@ class GradNorm(_Balance):
         losses, _ = self._losses(terms)
         shared = _check_shared(shared)
         norms = torch.stack([_gradient_norm(name, terms[name], shared) for name in self.names]).to(losses)
+        seen = losses.to(self.first_loss)
+        self.first_loss.copy_(torch.where((self.first_loss == 0) & seen.isfinite(), seen, self.first_loss))
         first = self.first_loss.to(losses)
-        first = torch.where((first == 0) & losses.isfinite(), losses, first)
-        self.first_loss.copy_(first)
 
-        counts = (losses > 0) & losses.isfinite() & (norms > 0) & norms.isfinite()
-        log_norm = self._log_weights().to(losses) + norms.log()
+        counts = (losses > 0) & losses.isfinite() & (norms > 0) & norms.isfinite() & (first > 0)
+        log_weight = self.log_weight.to(losses)
+        log_norm = log_weight + norms.log()
         log_left = losses.log() - first.log()
         log_target = _log_mean(log_norm, counts) + self.alpha * (log_left - _log_mean(log_left, counts))
         step = self.rate * (log_target - log_norm)
-        log_weight = self.log_weight + torch.where(counts, step, 0.0).to(self.log_weight)
-        self.log_weight.copy_(log_weight - log_weight.mean())
+        step += _log_mean(log_weight, counts) - _log_mean(log_weight + step, counts)  # the sum of what moves stays
+        self.log_weight.copy_(log_weight + torch.where(counts, step, 0.0))
 
     def _log_weights(self):
         """Return the logarithms of the weights, shape (K,)."""
@@ -295,6 +319,11 @@ def _gradient_norm(name, term, shared):
     gradient = torch.cat(parts)
     largest = gradient.abs().max().clamp(min=torch.finfo(gradient.dtype).tiny)
     return largest * torch.linalg.vector_norm(gradient / largest)  # its squares neither over- nor underflow
+
+
+def _check_not_negative(name, number):
+    """Raise TypeError or ValueError unless it is a number that is at least 0 and finite; an int may be no float."""
+    check_number(name, number, lambda n: 0 <= n <= sys.float_info.max, "finite (as a float) and at least 0")
 
 
 def _check_shared(shared):
@@ -333,8 +362,12 @@ def _check_names(what, given, where, wanted):
         return
     faults = [f"{_listed(missing)} missing"] if missing else []
     for name in unknown:
-        nearest = difflib.get_close_matches(str(name), [str(other) for other in wanted], n=1, cutoff=0.0)[0]
-        faults.append(f"{name!r} unknown (the nearest name is {nearest!r})")
+        nearest = max(wanted, key=lambda other: difflib.SequenceMatcher(None, str(name), str(other)).ratio())
+        if str(name) == str(nearest):
+            types = f"{type(name).__name__}, that of {nearest!r} {type(nearest).__name__}"
+            faults.append(f"{name!r} unknown (its type is {types})")
+        else:
+            faults.append(f"{name!r} unknown (the nearest name is {nearest!r})")
     raise ValueError(f"{what} must have the same names as {where}, got {', '.join(faults)}")
 
 

@@ -46,8 +46,9 @@ def contrastive_loss(
         reduction: "none", "sum" or "mean" (over the pairs; of no pairs it is NaN).
 
     Returns:
-        The loss in the squared unit of the embeddings, in the dtype to which those of the two inputs promote (computed
-        in float32 where that is a half precision): a scalar, or the shape of ``target`` where ``reduction`` is "none".
+        The loss in the squared unit of the embeddings, in the dtype to which those of the two inputs promote: a scalar,
+        or the shape of ``target`` where ``reduction`` is "none". Distances are compared with the margin in float64,
+        whatever the dtype: next to the margin, a distance in float32 would keep few digits of what is left.
 
     Raises:
         TypeError: if a dtype does not fit.
@@ -64,20 +65,18 @@ def contrastive_loss(
     """
     _check_labelled_pairs(input1, input2, target, reduction)
     check_number("margin", margin, lambda m: 0 <= m < math.inf, "finite and at least 0")
-    wrong = target.abs() != 1
+    wrong = _wide(target).abs() != 1  # torch has no abs of most unsigned integers
     if any_true(wrong):
         raise ValueError(
             f"target must be +1 (similar) or -1 (dissimilar), got {target[wrong][0].item()}; "
             "2 * target - 1 turns 0 and 1 into -1 and +1"
         )
     dtype = torch.promote_types(input1.dtype, input2.dtype)
-    difference = working_precision(input1.to(dtype)) - working_precision(input2.to(dtype))
+    input1, input2 = (working_precision(x.to(dtype)) for x in (input1, input2))
+    difference = input1 - input2
     similar = (difference * (difference / 2)).sum(-1)  # D^2 / 2, and its gradient is right at 0 and where it overflows
-    alike = target == 1
-    # The mask goes before the maths: a norm has no second derivative at 0, where similar pairs may well be.
-    distance = _norm(difference.masked_fill(alike.unsqueeze(-1), 1.0), 2)
-    dissimilar = (margin - distance).relu().square() / 2
-    return as_result(reduce(torch.where(alike, similar, dissimilar), reduction), dtype)
+    dissimilar = (margin - _distance(input1, input2)).relu().square() / 2
+    return as_result(reduce(torch.where(target == 1, similar, dissimilar), reduction), dtype)
 
 
 def triplet_margin_loss(
@@ -96,15 +95,17 @@ def triplet_margin_loss(
     With :math:`d(x, y) = \lVert x - y + \epsilon \rVert_p` and the margin :math:`m`:
 
     .. math:: \ell = \max\bigl(0,\; m + d(a, p) - d(a, n)\bigr),
-              \qquad \frac{\partial\ell}{\partial a} = [\ell > 0]\,\Bigl(\frac{a - p}{d(a, p)}
+              \qquad \frac{\partial\ell}{\partial a} = [m + d(a, p) \ge d(a, n)]\,\Bigl(\frac{a - p}{d(a, p)}
               - \frac{a - n}{d(a, n)}\Bigr)
 
-    for the Euclidean distance (with :math:`\epsilon` added to each difference). torch adds :math:`\epsilon` to the
-    difference, not to the distance, and so do we: it keeps equal points off the kink of the norm, and makes the
-    distance depend a little on the order of its arguments. At a distance of exactly 0 the gradient is 0.
+    for the Euclidean distance (with :math:`\epsilon` added to each difference). At the kink, where the loss reaches 0,
+    the gradient is, as torch's, that of the side that costs; of two equally far negatives (``swap``) each has half.
+    torch adds :math:`\epsilon` to the difference, not to the distance, and so do we: it keeps equal points off the kink
+    of the norm, and makes the distance depend a little on the order of its arguments. At a distance of exactly 0 the
+    gradient is 0.
 
     Args:
-        anchor: embeddings, shape (N, D), or (..., D).
+        anchor: embeddings, shape (N, D), or (..., D), with at least one component (torch takes none, too).
         positive: embeddings of what the anchors belong with, in the shape of ``anchor``.
         negative: embeddings of what they do not belong with, in the shape of ``anchor``.
         margin: by how much the negative has to be farther away than the positive, above 0.
@@ -117,9 +118,12 @@ def triplet_margin_loss(
     Returns:
         The loss in the unit of the embeddings, in the dtype to which those of the inputs promote (computed in float32
         where that is a half precision): a scalar, or the shape of ``anchor`` without D where ``reduction`` is "none".
+        Distances are rounded before they are compared: in float32 a Euclidean loss is off by up to 2e-7 of their sum,
+        and closer to the kink than that it may be found on the wrong side. Embeddings in float64 cost more time and
+        have it 1e9 times smaller.
 
     Raises:
-        TypeError: if a dtype does not fit.
+        TypeError: if a dtype or ``swap`` does not fit.
         ValueError: if the shapes differ (they would broadcast) or an option does not fit.
 
     Example:
@@ -137,6 +141,8 @@ def triplet_margin_loss(
     _check_positive("margin", margin)
     check_number("p", p, lambda p: p > 0, "above 0")
     check_number("eps", eps, math.isfinite, "finite")
+    if not isinstance(swap, bool):
+        raise TypeError(f"swap must be True or False, got {swap!r}")
     dtype = torch.promote_types(torch.promote_types(anchor.dtype, positive.dtype), negative.dtype)
     anchor, positive, negative = (working_precision(x.to(dtype)) for x in (anchor, positive, negative))
     near = _norm(anchor - positive + eps, p)
@@ -163,8 +169,9 @@ def cosine_embedding_loss(
     .. math:: \ell = \begin{cases} 1 - \cos(u, v) & y = +1 \\ \max(0, \cos(u, v) - m) & y = -1 \end{cases}
               \qquad \frac{\partial\cos}{\partial u} = \frac{1}{\sqrt{|u|^2 + \epsilon}}\Bigl(b - \cos(u, v)\,a\Bigr)
 
-    with :math:`a = u / \sqrt{|u|^2 + \epsilon}` and :math:`b` likewise. The difference :math:`1 - \cos` of nearly
-    parallel vectors keeps none of its digits; computed instead is the same number as a sum without a minus,
+    with :math:`a = u / \sqrt{|u|^2 + \epsilon}` and :math:`b` likewise. Both are computed in float64,
+    whatever the dtype. The difference :math:`1 - \cos` of nearly parallel vectors keeps none of its digits even there;
+    computed instead is the same number as a sum without a minus,
 
     .. math:: 1 - \cos(u, v) = \tfrac12\Bigl(|a - b|^2 + \frac{\epsilon}{|u|^2 + \epsilon}
               + \frac{\epsilon}{|v|^2 + \epsilon}\Bigr).
@@ -173,15 +180,15 @@ def cosine_embedding_loss(
         input1: the first embeddings, shape (N, D), or (D,) for one pair.
         input2: the second embeddings, in the shape of ``input1``.
         target: +1 for a similar, -1 for a dissimilar pair, integers or floats, shape (N,) (or () for one pair). As in
-            torch a pair with any other number costs nothing: 0 is not a label.
+            torch a pair with any other number costs nothing: 0 is not a label. (torch also takes booleans, whose False
+            is none either, and embeddings of integers.)
         margin: the cosine up to which dissimilar pairs cost nothing, from -1 to 1 (0 to 0.5 are usual).
         reduction: "none", "sum" or "mean" (over the pairs; of no pairs it is NaN).
 
     Returns:
-        The loss, from 0 to 2 for similar pairs, in the dtype to which those of the two inputs promote (computed in
-        float32 where that is a half precision): a scalar, or the shape of ``target`` where ``reduction`` is "none".
-        Scaling to length 1 rounds: at a small angle between the two, the relative error is that of a float divided by
-        the angle (of 1 minus the cosine: by its square).
+        The loss, from 0 to 2 for similar pairs, in the dtype to which those of the two inputs promote: a scalar, or the
+        shape of ``target`` where ``reduction`` is "none". Scaling to length 1 rounds in float64: at a small angle
+        between the two, the relative error is 1e-16 divided by the angle.
 
     Raises:
         TypeError: if a dtype does not fit.
@@ -200,7 +207,7 @@ def cosine_embedding_loss(
     _check_labelled_pairs(input1, input2, target, reduction)
     check_number("margin", margin, math.isfinite, "finite")
     dtype = torch.promote_types(input1.dtype, input2.dtype)
-    cosine, apart = _cosine(working_precision(input1.to(dtype)), working_precision(input2.to(dtype)))
+    cosine, apart = _cosine(input1.to(dtype), input2.to(dtype))
     overlap = (cosine - margin).clamp(min=0)
     loss = torch.where(target == 1, apart, torch.where(target == -1, overlap, 0.0))
     return as_result(reduce(loss, reduction), dtype)
@@ -259,9 +266,9 @@ def nt_xent_loss(
     check_reduction(reduction)
     _check_embeddings(input=input, target=target)
     _check_two_dimensions(input=input)
-    _check_positive("temperature", temperature)
     _check_chunk_size(chunk_size)
     dtype = torch.promote_types(input.dtype, target.dtype)
+    _check_temperature(temperature, dtype)
     things = len(input)
     unit = torch.cat([_unit(input, dtype), _unit(target, dtype)])
     positive = (unit * unit.roll(things, 0)).sum(1) / temperature
@@ -321,11 +328,11 @@ def info_nce_loss(
     check_reduction(reduction)
     _check_embeddings(query=query, positive=positive)
     _check_two_dimensions(query=query)
-    _check_temperature(temperature)
     dtype = torch.promote_types(query.dtype, positive.dtype)
     if negatives is not None:
         _check_negatives(negatives, query)
         dtype = torch.promote_types(dtype, negatives.dtype)
+    _check_temperature(temperature, dtype, may_learn=True)
     query, positive = _unit(query, dtype), _unit(positive, dtype)
     query = query / temperature
     truth = (query * positive).sum(1)
@@ -387,8 +394,8 @@ def clip_loss(
     check_reduction(reduction)
     _check_embeddings(input=input, target=target)
     _check_two_dimensions(input=input)
-    _check_temperature(temperature)
     dtype = torch.promote_types(input.dtype, target.dtype)
+    _check_temperature(temperature, dtype, may_learn=True)
     images, texts = _unit(input, dtype) / temperature, _unit(target, dtype)
     truth = (images * texts).sum(1)
     rivals = _without(_products(images, texts), _diagonal(images))
@@ -444,7 +451,7 @@ def supervised_contrastive_loss(
         raise ValueError(
             f"target for input of shape {tuple(input.shape)} must have shape ({len(input)},), got {tuple(target.shape)}"
         )
-    _check_positive("temperature", temperature)
+    _check_temperature(temperature, input.dtype)
     unit = _unit(input, input.dtype)
     similarity = _products(unit / temperature, unit)
     akin = target.unsqueeze(1) == target
@@ -496,8 +503,7 @@ class _LogSumExpOfSimilarities(torch.autograd.Function):
             similarity = _similarities(rows, unit, left_out, ctx.temperature)
             weight = (similarity - log_sum[rows, None]).exp_() * gradient[rows, None]  # as anchors
             weight += (similarity - log_sum).exp_() * gradient  # as rivals of others
-            with without_autocast(unit):
-                result[rows] = weight @ unit
+            result[rows] = _products(weight, unit.T)
         return result / ctx.temperature, None, None, None
 
 
@@ -513,8 +519,27 @@ def _without(similarity, left_out):
 
 def _products(a, b):
     """Return the scalar product of each row of a with each row of b, in full precision also under autocast."""
-    with without_autocast(a):
-        return a @ b.transpose(-1, -2)
+    return _Products.apply(a, b)
+
+
+class _Products(torch.autograd.Function):
+    """What ``_products`` returns; autocast, where it is on in the backward pass, does not round that one either."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(a, b):
+        with without_autocast(a):
+            return a @ b.transpose(-1, -2)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        a, b = ctx.saved_tensors
+        return _products(gradient, b.transpose(-1, -2)), _products(gradient.transpose(-1, -2), a.transpose(-1, -2))
 
 
 def _diagonal(rows):
@@ -532,30 +557,90 @@ def _unit(rows, dtype):
 
 def _cosine(u, v):
     """Return the cosine of each row of u with that of v, its divisor damped as torch's is, and 1 minus the cosine."""
-    damping, dtype = 9.999999960041972e-13, u.dtype  # torch's constant: 1e-12, as a float32
-    largest = [torch.linalg.vector_norm(x.detach(), torch.inf, -1) for x in (u, v)]
-    if any(any_true(x > 1e15, unknown=True) for x in largest):  # whose squares would overflow
-        u, v = u.double(), v.double()
-    squared_u, squared_v = (x.square().sum(-1) + damping for x in (u, v))
-    root_u, root_v = squared_u.sqrt(), squared_v.sqrt()
-    cosine = (u * v).sum(-1) / (root_u * root_v)
+    size, shape = u.shape[-1], u.shape[:-1]
+    return tuple(x.reshape(shape) for x in _Cosine.apply(u.reshape(-1, size), v.reshape(-1, size)))
+
+
+class _Cosine(torch.autograd.Function):
+    """What ``_cosine`` returns, in float64: float32 loses the digits of small angles in value and gradient.
+
+    Only chunks of the rows are held in float64, and again in the backward pass.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(u, v):
+        pieces = []
+        for rows_u, rows_v in _chunks(u, v):
+            (a, _, lack_a), (b, _, lack_b) = _damped_unit(rows_u), _damped_unit(rows_v)
+            apart = ((a - b).square().sum(-1) + lack_a + lack_b) / 2
+            pieces.append(((a * b).sum(-1), apart))
+        return tuple(map(torch.cat, zip(*pieces, strict=True)))
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs, output[0])
+
+    @staticmethod
+    def backward(ctx, to_cosine, to_apart):
+        u, v, cosine = ctx.saved_tensors
+        pieces = []
+        for rows_u, rows_v, slope, cos in _chunks(u, v, (to_cosine - to_apart).unsqueeze(-1), cosine.unsqueeze(-1)):
+            (a, root_a, _), (b, root_b, _) = _damped_unit(rows_u), _damped_unit(rows_v)
+            to_u, to_v = (b - cos * a) * (slope / root_a), (a - cos * b) * (slope / root_b)
+            pieces.append((to_u.to(u.dtype), to_v.to(v.dtype)))
+        return tuple(map(torch.cat, zip(*pieces, strict=True)))
+
+
+def _damped_unit(rows):
+    r"""Return :math:`a = x / \sqrt{|x|^2 + \epsilon}` for each row x, in float64, the root, and :math:`1 - |a|^2`."""
+    damping = 9.999999960041972e-13  # torch's constant: 1e-12, as a float32
+    rows = _wide(rows)
+    squared = rows.square().sum(-1, keepdim=True) + damping
+    root = squared.sqrt()
+    return rows / root, root, (damping / squared).squeeze(-1)
+
+
+def _distance(x, y):
+    """Return the length of each row of x - y, in float64: what a margin leaves of it keeps its digits.
+
+    The derivative is that of the length in the dtype of x, which is exact enough and faster.
+    """
+    rough = _norm(x - y, 2)
+    if x.dtype == torch.float64 or x.device.type == "mps":  # which has no float64
+        return rough
     with torch.no_grad():
-        difference = u / root_u.unsqueeze(-1) - v / root_v.unsqueeze(-1)
-        apart = (difference.square().sum(-1) + damping / squared_u + damping / squared_v) / 2
-    # The derivative of 1 - cosine is right as it stands; only its value would cancel.
-    return cosine.to(dtype), (apart + (cosine.detach() - cosine)).to(dtype)
+        rows = _chunks(x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1]))
+        exact = torch.cat([_norm(a.double() - b, 2) for a, b in rows]).reshape(rough.shape)
+    return exact + (rough - rough.detach()).nan_to_num(nan=0.0)  # which is 0; NaN where float32 overflows
+
+
+def _chunks(*tensors):
+    """Return the rows of the tensors together, as many at a time as fit a CPU's cache; elsewhere all at once."""
+    first = tensors[0]
+    whole = first.device.type != "cpu" or torch.compiler.is_compiling()
+    rows = max(1, len(first) if whole else 2**16 // first.shape[1])
+    return zip(*(x.split(rows) for x in tensors), strict=True)
+
+
+def _wide(x):
+    """Return the tensor in float64, where the device has it."""
+    return x.float() if x.device.type == "mps" else x.double()
 
 
 def _norm(rows, p):
-    """Return the p-norm of each row, without over- or underflow of the powers; its gradient at 0 is 0."""
+    """Return the p-norm of each row, without over- or underflow of the powers; its derivatives at 0 are 0."""
     norm = torch.linalg.vector_norm(rows, p, -1)
     reach = 2.0 ** min(100 / p, 1000)  # powers of what is larger, or below its inverse, may leave the range of float32
     if not any_true((norm > reach) | (norm < 1 / reach), unknown=True):
         return norm
-    wide = rows.double()  # in which the backward pass can afford to multiply by the largest component and divide again
+    wide = _wide(rows)  # in which the backward pass can afford to multiply by the largest component and divide again
     largest = torch.linalg.vector_norm(wide.detach(), torch.inf, -1, keepdim=True)
-    largest = largest.masked_fill(largest == 0, 1.0)
-    return (torch.linalg.vector_norm(wide / largest, p, -1) * largest.squeeze(-1)).to(rows.dtype)
+    zero = largest == 0
+    # The mask goes before the maths: a norm has no second derivative at 0.
+    scaled = (wide / largest.masked_fill(zero, 1.0)).masked_fill(zero, 1.0)
+    return (torch.linalg.vector_norm(scaled, p, -1) * largest.squeeze(-1)).to(rows.dtype)
 
 
 def _check_embeddings(**tensors):
@@ -615,16 +700,24 @@ def _check_positive(name, value):
     check_number(name, value, lambda number: 0 < number < math.inf, "finite and above 0")
 
 
-def _check_temperature(temperature):
-    """Raise TypeError or ValueError unless the temperature is a positive number, or a tensor of shape () with one."""
-    if not isinstance(temperature, torch.Tensor):
+def _check_temperature(temperature, dtype, *, may_learn=False):
+    """Raise TypeError or ValueError unless the temperature is a positive number, or such a tensor of shape ().
+
+    Nor may it be subnormal: similarities of embeddings of ``dtype``, divided by it, would overflow.
+    """
+    least = torch.finfo(torch.promote_types(dtype, torch.float32)).tiny
+    wanted = f"at least {least:.4g}, or the similarities divided by it overflow"
+    if not (may_learn and isinstance(temperature, torch.Tensor)):
         _check_positive("temperature", temperature)
+        check_number("temperature", temperature, lambda number: number >= least, wanted)
         return
     check_floating("temperature", temperature)
     if temperature.dim():
         raise ValueError(f"temperature must be a number or a tensor of shape (), got {tuple(temperature.shape)}")
     if any_true(~(temperature > 0) | temperature.isinf()):
         raise ValueError(f"temperature must be finite and above 0, got {temperature.item()}")
+    if any_true(temperature < least):
+        raise ValueError(f"temperature must be {wanted}, got {temperature.item()}")
 
 
 def _check_chunk_size(chunk_size):

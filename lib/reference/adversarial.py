@@ -7,21 +7,23 @@ import numpy as np
 
 
 def fgsm(weight, bias, input, target, *, epsilon, bounds=(0.0, 1.0)):
-    r"""Return :math:`x + \epsilon \operatorname{sign}(W^\top (p - e_y))`, clipped, p the softmax at x."""
+    r"""Return :math:`x + \epsilon \operatorname{sign}(W^\top (r - e_y))`, clipped, r the softmax of the rivals of y."""
     return pgd(weight, bias, input, target, epsilon=epsilon, step_size=epsilon, steps=1, bounds=bounds)
 
 
 def pgd(weight, bias, input, target, *, epsilon, step_size=None, steps=10, bounds=(0.0, 1.0)):
-    r"""Repeat :math:`x' \leftarrow x' + \eta \operatorname{sign}(W^\top (p - e_y))`, clipped, p the softmax at x'.
+    r"""Repeat :math:`x' \leftarrow x' + \eta \operatorname{sign}(W^\top (r - e_y))`, clipped, r as in ``fgsm``.
 
-    The start is the input itself.
+    The start is the input itself. As :math:`p - e_y = (1 - p_y)(r - e_y)`, the signs are those of cross-entropy.
     """
     weight, bias, x = _doubles(weight, bias, input)
     low, high = (-np.inf, np.inf) if bounds is None else bounds
     step_size = epsilon / 4 if step_size is None else step_size
     adversarial = x
     for _ in range(steps):
-        slope = (np.exp(_log_softmax(adversarial @ weight.T + bias)) - _one_hot(target, len(bias))) @ weight
+        truth = _one_hot(target, len(bias))
+        rivals = np.where(truth == 1, -np.inf, adversarial @ weight.T + bias)
+        slope = (np.exp(_log_softmax(rivals)) - truth) @ weight
         adversarial = np.clip(adversarial + step_size * np.sign(slope), x - epsilon, x + epsilon)
         adversarial = np.clip(adversarial, low, high)
     return adversarial

@@ -17,13 +17,13 @@ def weighted_sum_grad(terms, weights):
 def uncertainty_weighting(terms, log_variances):
     r"""Return :math:`\tfrac12 \sum_k (e^{-s_k} L_k + s_k)`."""
     terms, s = _doubles(terms, log_variances)
-    return 0.5 * np.sum(np.exp(-s) * terms + s)
+    return 0.5 * np.sum(_over_variance(terms, s) + s)
 
 
 def uncertainty_weighting_grad(terms, log_variances):
     r"""Return :math:`\tfrac12 e^{-s_k}` and :math:`\tfrac12 (1 - e^{-s_k} L_k)`: the derivatives in both arguments."""
     terms, s = _doubles(terms, log_variances)
-    return 0.5 * np.exp(-s), 0.5 * (1 - np.exp(-s) * terms)
+    return 0.5 * np.exp(-s), 0.5 * (1 - _over_variance(terms, s))
 
 
 def gradnorm_weights(weights, gradient_norms, terms, first_terms, *, alpha=1.5, rate=0.1):
@@ -37,6 +37,11 @@ def gradnorm_weights(weights, gradient_norms, terms, first_terms, *, alpha=1.5, 
     target = weighted_norms.mean() * (left / left.mean()) ** alpha
     moved = weights * (target / weighted_norms) ** rate
     return len(moved) * moved / moved.sum()
+
+
+def _over_variance(terms, s):
+    """Return the terms over their variances, 0 of 0 whatever the variance."""
+    return np.exp(-np.where(terms == 0, 0.0, s)) * terms
 
 
 def _doubles(*arrays):

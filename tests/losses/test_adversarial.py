@@ -238,6 +238,132 @@ def test_a_large_batch_does_not_push_small_gradients_below_the_smallest_float():
     assert adversarial.equal(x + torch.tensor([-0.5, 0.5]).half())
 
 
+# Confidence is no robustness
+
+
+def confident(gap, samples=4, dtype=torch.float32):
+    """Return a linear model of four classes, inputs, and their classes, each of which leads its rivals by ``gap``.
+
+    The classes look for one pattern, each in its own place, and each input is one image turned.
+    """
+    pattern, image = torch.randn(20, generator=seeded(), dtype=torch.float64), images(1, 20)[0]
+    model = nn.Linear(20, 4, bias=False)
+    x = torch.stack([image.roll(5 * i) for i in range(samples)])
+    weight = torch.stack([pattern.roll(5 * i) for i in range(4)])
+    best, second = (weight @ image).topk(2).values
+    model.weight.data = weight * gap / (best - second)
+    return model.to(dtype), x.to(dtype), (x @ weight.T).argmax(1)
+
+
+def places(model):
+    """Return the model with its inputs cut into places: the classes of each stand in the second dimension."""
+    return lambda x: model(x.unflatten(-1, (-1, 20))).transpose(-1, -2)
+
+
+CONFIDENT = [
+    (torch.float16, 18.0),
+    (torch.bfloat16, 110.0),
+    (torch.float32, 110.0),
+    (torch.float32, 5000.0),
+    (torch.float64, 5000.0),
+]
+
+
+@each_attack
+@pytest.mark.parametrize(("dtype", "gap"), CONFIDENT)
+def test_a_confident_model_is_attacked_like_one_that_doubts(attack, dtype, gap):
+    model, x, y = confident(gap, dtype=dtype)
+    doubting, exact, _ = confident(0.1, dtype=torch.float64)
+    adversarial = attack(model, x, y, epsilon=3.0)  # to a corner of the bounds, whatever the start
+    lost = (model(adversarial).argmax(1) != y).double().mean()
+    assert lost == (doubting(attack(doubting, exact, y, epsilon=3.0)).argmax(1) != y).double().mean() == 1
+
+
+def test_an_attack_under_autocast_to_float16_moves_as_without():
+    model, x, y = confident(18.0)
+    exact = losses.fgsm(model, x, y, epsilon=0.1)
+    with torch.autocast("cpu", dtype=torch.float16):
+        assert losses.fgsm(model, x, y, epsilon=0.1).equal(exact)
+    assert not exact.equal(x)
+
+
+@pytest.mark.parametrize("gap", [0.1, 3.0, 20.0])
+def test_the_default_climbs_along_the_cross_entropy_where_that_has_a_slope(gap):
+    model, x, y = confident(gap, samples=12, dtype=torch.float64)
+    maps, wide, many = places(model), x.reshape(3, 80), y.reshape(3, 4)
+    many[1] = (many[1] + 1) % 4  # a sample that is all wrong, and one of both kinds
+    many[2, 0] = (many[2, 0] + 1) % 4
+    for target in (many, F.one_hot(many, 4).double().transpose(1, 2)):
+        for attack in ATTACKS.values():
+            ours = attack(maps, wide, target, epsilon=0.1)
+            assert ours.equal(attack(maps, wide, target, epsilon=0.1, loss=F.cross_entropy))
+
+
+@pytest.mark.parametrize(("dtype", "gap"), [*CONFIDENT[:3], (torch.float64, 600.0)])
+def test_confident_outputs_of_several_places_and_for_class_probabilities_are_attacked_too(dtype, gap):
+    model, x, y = confident(gap, dtype=dtype)
+    expected = losses.fgsm(model, x, y, epsilon=0.1)
+    assert not expected.equal(x)
+    probabilities = F.one_hot(y, 4).to(dtype)
+    assert losses.fgsm(model, x, probabilities, epsilon=0.1).equal(expected)
+    four = torch.cat([x[:1]] * 4, 1)
+    ours = losses.fgsm(places(model), four, y[:1].expand(1, 4), epsilon=0.1)
+    assert ours.equal(torch.cat([expected[:1]] * 4, 1))
+
+
+def test_the_places_of_one_sample_may_be_all_ignored_or_have_no_rival():
+    model, x, y = confident(30.0)
+    pairs, target = torch.stack([x, x], 1).flatten(1), torch.stack([y, y], 1)
+    target[0] = -100
+    target[1, 1] = -100
+    ours = losses.fgsm(places(model), pairs, target, epsilon=0.1).unflatten(1, (2, 20))
+    expected = losses.fgsm(model, x, y, epsilon=0.1)
+    assert ours[0].equal(torch.stack([x[0], x[0]]))
+    assert ours[1].equal(torch.stack([expected[1], x[1]]))
+    assert ours[2].equal(torch.stack([expected[2], expected[2]]))
+    one_class = nn.Linear(20, 1)
+    assert losses.fgsm(one_class, x, torch.zeros_like(y), epsilon=0.1).equal(x)
+
+
+def test_a_single_input_without_a_batch_is_attacked_as_a_batch_of_one():
+    model, x, y = confident(200.0)
+    for target in (y, F.one_hot(y, 4).float()):
+        alone = losses.fgsm(model, x[0], target[0], epsilon=0.1)
+        assert alone.equal(losses.fgsm(model, x[:1], target[:1], epsilon=0.1)[0])
+        assert not alone.equal(x[0])
+
+
+@pytest.mark.parametrize(("dtype", "gap"), [*CONFIDENT[:3], (torch.float64, 700.0)])
+def test_the_search_of_trades_misleads_a_confident_model(dtype, gap):
+    model, x, y = confident(gap, samples=40, dtype=dtype)
+    recording, record = seen_by(model)
+    value = trades(recording, x, y, epsilon=1.0)
+    # where the noise makes the model more confident still, the divergence has a slope that way as well
+    assert (model(record[-1]).argmax(1) != y).double().mean() > 0.2
+    assert value > gap
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "trades_loss"])
+@pytest.mark.parametrize("output", [math.nan, math.inf, -math.inf])
+def test_a_model_whose_output_is_no_number_is_not_called_robust(name, output):
+    model, x, y = linear(), images(), torch.tensor([0, 1, 2, 1])
+
+    def broken(x):
+        return model(x) + output * F.one_hot(torch.tensor([0, 0, 1, 1]), 3)  # right, rivals, truth
+
+    def nan_alone(x):
+        return model(x) + math.nan
+
+    for other in (broken, nan_alone):
+        with pytest.raises(ValueError, match="the slope of the model's output in input must be finite, got NaN"):
+            getattr(losses, name)(other, x, y, epsilon=0.1)
+
+
+def test_a_loss_that_is_given_may_have_no_slope_that_is_not_finite():
+    with pytest.raises(ValueError, match="must be finite"):
+        losses.fgsm(nn.Identity(), torch.zeros(3), None, epsilon=0.1, loss=lambda output, target: output.sqrt().sum())
+
+
 # The random start and the defaults
 
 
@@ -694,6 +820,7 @@ STEPS = [
     ({"step_size": -0.1}, ValueError, "step_size must be positive and at most 3.*, got -0.1"),
     ({"step_size": math.inf}, ValueError, "step_size must be positive .*, got inf"),
     ({"step_size": "1"}, TypeError, "step_size must be a number, got str"),
+    ({"generator": 3}, TypeError, "generator must be a torch.Generator or None, got int"),
 ]
 
 
@@ -714,8 +841,9 @@ def test_bad_steps_are_refused_before_the_model_runs(name, options, error, messa
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"beta": -1}, ValueError, "beta must be finite and at least 0, got -1"),
-        ({"beta": math.inf}, ValueError, "beta must be finite and at least 0, got inf"),
+        ({"beta": -1}, ValueError, "beta must be finite .* at least 0, got -1"),
+        ({"beta": math.inf}, ValueError, "beta must be finite .* at least 0, got inf"),
+        ({"beta": 10**400}, ValueError, "beta must be finite .* at least 0, got 10+$"),
         ({"beta": "6"}, TypeError, "beta must be a number, got str"),
         ({"reduction": "average"}, ValueError, "'sum', got 'average'"),
     ],
@@ -723,6 +851,34 @@ def test_bad_steps_are_refused_before_the_model_runs(name, options, error, messa
 def test_bad_options_of_trades_are_refused_before_the_model_runs(options, error, message):
     with pytest.raises(error, match=message):
         losses.trades_loss(lambda x: pytest.fail("the model ran"), X, Y, epsilon=0.1, **options)
+
+
+@pytest.mark.parametrize("attack", [losses.fgsm, losses.pgd])
+def test_a_loss_that_cannot_be_called_is_refused_before_the_model_runs(attack):
+    with pytest.raises(TypeError, match="loss must be callable or None, got str"):
+        attack(lambda x: pytest.fail("the model ran"), X, Y, epsilon=0.1, loss="ce")
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "trades_loss"])
+def test_inference_mode_is_refused_for_it_keeps_no_graph(name):
+    with torch.inference_mode(), pytest.raises(RuntimeError, match=r"torch.inference_mode\(\) keeps no graph"):
+        getattr(losses, name)(lambda x: pytest.fail("the model ran"), X, Y, epsilon=0.1)
+
+
+def test_without_a_search_trades_may_run_in_inference_mode():
+    with torch.inference_mode():
+        assert losses.trades_loss(nn.Identity(), X, Y, epsilon=0.1, beta=0) == F.cross_entropy(X, Y)
+
+
+@each_attack
+def test_the_default_device_of_torch_does_not_matter(attack):
+    model, x, y = linear(), images(), labels()
+    expected = attack(model, x, y, epsilon=0.3)
+    generator = seeded()
+    with torch.device("meta"):
+        assert attack(model, x, y, epsilon=0.3, **({"generator": generator} if attack is ATTACKS["pgd"] else {})).equal(
+            expected
+        )
 
 
 def test_a_model_or_loss_that_returns_no_floats_is_refused():
