@@ -75,6 +75,34 @@ def check_class_indices(target: torch.Tensor, classes: int, ignore_index: int | 
         raise ValueError(f"class indices must be in {allowed}, got {index[unknown][0].item()}")
 
 
+def check_embeddings(**tensors: torch.Tensor) -> None:
+    """Raise TypeError or ValueError unless all hold vectors, and in one shape."""
+    for name, tensor in tensors.items():
+        check_floating(name, tensor)
+    shapes = [tuple(tensor.shape) for tensor in tensors.values()]
+    if len(set(shapes)) > 1:
+        raise ValueError(f"{_enumerate(tensors)} must have the same shape, got {_enumerate(map(str, shapes))}")
+    if not shapes[0] or shapes[0][-1] == 0:
+        raise ValueError(f"{_enumerate(tensors)} must have at least one component, got shape {shapes[0]}")
+
+
+def check_two_dimensions(**tensors: torch.Tensor) -> None:
+    """Raise ValueError unless each has shape (N, D)."""
+    for name, tensor in tensors.items():
+        if tensor.dim() != 2:
+            raise ValueError(f"{name} must have shape (N, D), got {tuple(tensor.shape)}")
+
+
+def check_chunk_size(chunk_size: int | None) -> None:
+    """Raise TypeError or ValueError unless the chunk size is None or a positive integer."""
+    if chunk_size is None:
+        return
+    if not isinstance(chunk_size, int) or isinstance(chunk_size, bool):
+        raise TypeError(f"chunk_size must be an integer or None, got {type(chunk_size).__name__}")
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+
+
 def any_true(condition: torch.Tensor, *, unknown: bool = False) -> bool:
     """Return whether any entry is true, or ``unknown`` where values cannot be read: when compiling, and under vmap."""
     if torch.compiler.is_compiling():
@@ -173,3 +201,9 @@ class WithDerivative(torch.autograd.Function):
             return slope.mul_(gradient), None, None  # a second tensor of this size would cost more than the product
         except RuntimeError:  # vmap maps over the gradient alone
             return gradient * slope, None, None
+
+
+def _enumerate(names):
+    """Return "a, b and c"."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last

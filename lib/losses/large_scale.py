@@ -7,16 +7,19 @@ import torch.distributed as dist
 from torch.nn.functional import pad
 
 from lib.losses._common import (
+    check_chunk_size,
     check_class_indices,
+    check_embeddings,
     check_floating,
     check_integer,
     check_integers,
     check_number,
     check_reduction,
+    check_two_dimensions,
     softplus,
     without_autocast,
 )
-from lib.losses.metric import _check_chunk_size, _check_embeddings, _check_two_dimensions, clip_loss, nt_xent_loss
+from lib.losses.metric import clip_loss, nt_xent_loss
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # of which processes have to choose the same
 
@@ -202,7 +205,7 @@ def _check_linear(hidden, weight, target, bias, ignore_index, label_smoothing, r
     check_integers("target", target, "class indices")
     check_integer("ignore_index", ignore_index)
     check_number("label_smoothing", label_smoothing, lambda share: 0 <= share <= 1, "between 0 and 1")
-    _check_chunk_size(chunk_size)
+    check_chunk_size(chunk_size)
     if weight.dim() != 2 or len(weight) == 0:
         raise ValueError(f"weight must have shape (V, D) with at least one class, got {tuple(weight.shape)}")
     if hidden.dim() == 0 or hidden.shape[-1] != weight.shape[1]:
@@ -349,8 +352,8 @@ def _check_together(loss, input, target, temperature, group):
     mine = facts[dist.get_rank(group)]
     refusal = None
     try:
-        _check_embeddings(input=input, target=target)
-        _check_two_dimensions(input=input)
+        check_embeddings(input=input, target=target)
+        check_two_dimensions(input=input)
         needs_gradient = torch.is_grad_enabled() and (input.requires_grad or target.requires_grad)
         with torch.no_grad():
             loss(input[:0], target[:0])  # makes all other checks, and of no pairs is no work

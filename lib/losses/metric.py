@@ -7,10 +7,13 @@ import torch
 from lib.losses._common import (
     any_true,
     as_result,
+    check_chunk_size,
+    check_embeddings,
     check_floating,
     check_integers,
     check_number,
     check_reduction,
+    check_two_dimensions,
     margin_excess,
     reduce,
     softplus,
@@ -137,7 +140,7 @@ def triplet_margin_loss(
         https://arxiv.org/abs/1503.03832 (with squared distances).
     """
     check_reduction(reduction)
-    _check_embeddings(anchor=anchor, positive=positive, negative=negative)
+    check_embeddings(anchor=anchor, positive=positive, negative=negative)
     _check_positive("margin", margin)
     check_number("p", p, lambda p: p > 0, "above 0")
     check_number("eps", eps, math.isfinite, "finite")
@@ -264,9 +267,9 @@ def nt_xent_loss(
         https://arxiv.org/abs/2002.05709.
     """
     check_reduction(reduction)
-    _check_embeddings(input=input, target=target)
-    _check_two_dimensions(input=input)
-    _check_chunk_size(chunk_size)
+    check_embeddings(input=input, target=target)
+    check_two_dimensions(input=input)
+    check_chunk_size(chunk_size)
     dtype = torch.promote_types(input.dtype, target.dtype)
     _check_temperature(temperature, dtype)
     things = len(input)
@@ -326,8 +329,8 @@ def info_nce_loss(
         https://arxiv.org/abs/1807.03748.
     """
     check_reduction(reduction)
-    _check_embeddings(query=query, positive=positive)
-    _check_two_dimensions(query=query)
+    check_embeddings(query=query, positive=positive)
+    check_two_dimensions(query=query)
     dtype = torch.promote_types(query.dtype, positive.dtype)
     if negatives is not None:
         _check_negatives(negatives, query)
@@ -392,8 +395,8 @@ def clip_loss(
         https://arxiv.org/abs/2103.00020.
     """
     check_reduction(reduction)
-    _check_embeddings(input=input, target=target)
-    _check_two_dimensions(input=input)
+    check_embeddings(input=input, target=target)
+    check_two_dimensions(input=input)
     dtype = torch.promote_types(input.dtype, target.dtype)
     _check_temperature(temperature, dtype, may_learn=True)
     images, texts = _unit(input, dtype) / temperature, _unit(target, dtype)
@@ -444,8 +447,8 @@ def supervised_contrastive_loss(
         P. Khosla et al., Supervised Contrastive Learning, 2020, https://arxiv.org/abs/2004.11362.
     """
     check_reduction(reduction)
-    _check_embeddings(input=input)
-    _check_two_dimensions(input=input)
+    check_embeddings(input=input)
+    check_two_dimensions(input=input)
     check_integers("target", target, "classes")
     if target.shape != input.shape[:1]:
         raise ValueError(
@@ -643,34 +646,10 @@ def _norm(rows, p):
     return (torch.linalg.vector_norm(scaled, p, -1) * largest.squeeze(-1)).to(rows.dtype)
 
 
-def _check_embeddings(**tensors):
-    """Raise TypeError or ValueError unless all hold vectors, and in one shape."""
-    for name, tensor in tensors.items():
-        check_floating(name, tensor)
-    shapes = [tuple(tensor.shape) for tensor in tensors.values()]
-    if len(set(shapes)) > 1:
-        raise ValueError(f"{_enumerate(tensors)} must have the same shape, got {_enumerate(map(str, shapes))}")
-    if not shapes[0] or shapes[0][-1] == 0:
-        raise ValueError(f"{_enumerate(tensors)} must have at least one component, got shape {shapes[0]}")
-
-
-def _enumerate(names):
-    """Return "a, b and c"."""
-    *others, last = names
-    return f"{', '.join(others)} and {last}" if others else last
-
-
-def _check_two_dimensions(**tensors):
-    """Raise ValueError unless each has shape (N, D)."""
-    for name, tensor in tensors.items():
-        if tensor.dim() != 2:
-            raise ValueError(f"{name} must have shape (N, D), got {tuple(tensor.shape)}")
-
-
 def _check_labelled_pairs(input1, input2, target, reduction):
     """Raise TypeError or ValueError unless there is a number for each pair of vectors."""
     check_reduction(reduction)
-    _check_embeddings(input1=input1, input2=input2)
+    check_embeddings(input1=input1, input2=input2)
     if not isinstance(target, torch.Tensor):
         raise TypeError(f"target must be a torch.Tensor, got {type(target).__name__}")
     if target.dtype == torch.bool or target.is_complex():
@@ -718,13 +697,3 @@ def _check_temperature(temperature, dtype, *, may_learn=False):
         raise ValueError(f"temperature must be finite and above 0, got {temperature.item()}")
     if any_true(temperature < least):
         raise ValueError(f"temperature must be {wanted}, got {temperature.item()}")
-
-
-def _check_chunk_size(chunk_size):
-    """Raise TypeError or ValueError unless the chunk size is None or a positive integer."""
-    if chunk_size is None:
-        return
-    if not isinstance(chunk_size, int) or isinstance(chunk_size, bool):
-        raise TypeError(f"chunk_size must be an integer or None, got {type(chunk_size).__name__}")
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
