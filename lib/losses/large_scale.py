@@ -61,9 +61,9 @@ def linear_cross_entropy(
         label_smoothing: the share, in [0, 1], of the target that is spread evenly over all classes.
         reduction: "none", "sum" or "mean", which divides by the number of targets that are not ignored. The mean of no
             targets is NaN with gradient zero, as in torch.
-        chunk_size: how many rows have their logits in memory at a time. By default so many that the logits take 4
-            million numbers (16 MiB in float32), or a third of what the weight takes, where that is more. The result
-            does not depend on it, but for rounding.
+        chunk_size: how many rows have their logits in memory at a time. By default so many that the logits take 2
+            million numbers (8 MiB in float32), or an eighth of what the weight takes, where that is more; a larger
+            chunk is somewhat faster. The result does not depend on it, but for rounding.
 
     Returns:
         The loss in nats: a scalar, or the shape of ``target`` where ``reduction`` is "none". It is a float32 where all
@@ -88,7 +88,7 @@ def linear_cross_entropy(
     classes, features = weight.shape
     layer = (hidden.reshape(target.numel(), features), weight, bias)
     wanted = [torch.is_grad_enabled() and x is not None and x.requires_grad for x in layer]
-    options = (label_smoothing, chunk_size or max(2**22 // classes, features // 3, 1))
+    options = (label_smoothing, chunk_size or max(2**21 // classes, features // 8, 1))
     apply = _LinearCrossEntropy.apply
     if torch.compiler.is_compiling():  # as a decorator it would load the compiler together with this module
         apply = torch.compiler.disable(apply)

@@ -561,7 +561,10 @@ def _unit(rows, dtype):
 def _cosine(u, v):
     """Return the cosine of each row of u with that of v, its divisor damped as torch's is, and 1 minus the cosine."""
     size, shape = u.shape[-1], u.shape[:-1]
-    return tuple(x.reshape(shape) for x in _Cosine.apply(u.reshape(-1, size), v.reshape(-1, size)))
+    return tuple(x.reshape(shape) for x in _Cosine.apply(u.reshape(-1, size), v.reshape(-1, size))[:2])
+
+
+_DAMPING = 9.999999960041972e-13  # torch's constant: 1e-12, as a float32
 
 
 class _Cosine(torch.autograd.Function):
@@ -575,34 +578,36 @@ class _Cosine(torch.autograd.Function):
     @staticmethod
     def forward(u, v):
         pieces = []
-        for rows_u, rows_v in _chunks(u, v):
-            (a, _, lack_a), (b, _, lack_b) = _damped_unit(rows_u), _damped_unit(rows_v)
-            apart = ((a - b).square().sum(-1) + lack_a + lack_b) / 2
-            pieces.append(((a * b).sum(-1), apart))
-        return tuple(map(torch.cat, zip(*pieces, strict=True)))
+        for x, y in _chunks(u, v):
+            x, y = _wide(x), _wide(y)
+            squared_x, squared_y = (rows.square().sum(-1, keepdim=True) + _DAMPING for rows in (x, y))
+            root_x, root_y = squared_x.sqrt(), squared_y.sqrt()
+            difference = torch.addcmul(x / root_x, y, 1 / root_y, value=-1)
+            apart = difference.square().sum(-1, keepdim=True) + _DAMPING / squared_x + _DAMPING / squared_y
+            pieces.append(((x * y).sum(-1, keepdim=True) / (root_x * root_y), apart / 2, root_x, root_y))
+        cosine, apart, *roots = map(torch.cat, zip(*pieces, strict=True))
+        return cosine.squeeze(-1), apart.squeeze(-1), *roots
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs, output[0])
+        ctx.save_for_backward(*inputs, output[0], *output[2:])
+        ctx.mark_non_differentiable(*output[2:])
 
     @staticmethod
-    def backward(ctx, to_cosine, to_apart):
-        u, v, cosine = ctx.saved_tensors
+    def backward(ctx, to_cosine, to_apart, *_):
+        u, v, cosine, root_u, root_v = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is to be derived once more
+            root_u, root_v = ((_wide(x).square().sum(-1, keepdim=True) + _DAMPING).sqrt() for x in (u, v))
+        slope = (to_cosine - to_apart).unsqueeze(-1) / (root_u * root_v)
+        cosine = cosine.unsqueeze(-1)
+        of_u, of_v = slope * cosine * root_v / root_u, slope * cosine * root_u / root_v
         pieces = []
-        for rows_u, rows_v, slope, cos in _chunks(u, v, (to_cosine - to_apart).unsqueeze(-1), cosine.unsqueeze(-1)):
-            (a, root_a, _), (b, root_b, _) = _damped_unit(rows_u), _damped_unit(rows_v)
-            to_u, to_v = (b - cos * a) * (slope / root_a), (a - cos * b) * (slope / root_b)
-            pieces.append((to_u.to(u.dtype), to_v.to(v.dtype)))
+        for x, y, cross, own_x, own_y in _chunks(u, v, slope, of_u, of_v):
+            wide_x, wide_y = _wide(x), _wide(y)
+            to_x = torch.addcmul(wide_y * cross, wide_x, own_x, value=-1)
+            to_y = torch.addcmul(wide_x * cross, wide_y, own_y, value=-1)
+            pieces.append((to_x.to(x.dtype), to_y.to(y.dtype)))
         return tuple(map(torch.cat, zip(*pieces, strict=True)))
-
-
-def _damped_unit(rows):
-    r"""Return :math:`a = x / \sqrt{|x|^2 + \epsilon}` for each row x, in float64, the root, and :math:`1 - |a|^2`."""
-    damping = 9.999999960041972e-13  # torch's constant: 1e-12, as a float32
-    rows = _wide(rows)
-    squared = rows.square().sum(-1, keepdim=True) + damping
-    root = squared.sqrt()
-    return rows / root, root, (damping / squared).squeeze(-1)
 
 
 def _distance(x, y):
