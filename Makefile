@@ -10,7 +10,7 @@ NODE_MODULES := website/node_modules/.packages
 BOOK := _build/.book
 
 CHAPTERS := $(shell find chapters -type f -not -path '*/.*')
-WEBSITE := _config.yml _toc.yml $(wildcard website/*.* website/templates/*)
+WEBSITE := _config.yml _toc.yml benchmarks/results.md $(wildcard website/*.* website/templates/*)
 
 .PHONY: help book serve test lint lab execute bench mutants lock clean distclean
 
