@@ -112,13 +112,22 @@ def describe_machine() -> str:
     else:
         models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
         hardware = f"{models[0].split(':')[1].strip()}, {len(models)} cores"
-    return f"{hardware}; {torch.get_num_threads()} threads; Python {sys.version.split()[0]}, torch {torch.__version__}"
+    threads = f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
+    return f"{hardware}; {threads}; Python {sys.version.split()[0]}, torch {torch.__version__}"
 
 
 def markdown(head: tuple[str, ...], rows: list[tuple]) -> str:
-    """Return a Markdown table; numbers are written with three digits."""
-    cells = [[f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    """Return a Markdown table; numbers are written with three digits, truths as yes and no."""
+    cells = [[_text(cell) for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *cells))
+
+
+def _text(cell: object) -> str:
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    if isinstance(cell, float):
+        return f"{cell:.0f}" if abs(cell) >= 100 else f"{cell:.3g}"
+    return str(cell)
 
 
 if __name__ == "__main__":

@@ -58,5 +58,7 @@ def report() -> str:
     eager, compiled = zip(*usual, strict=True)
     rows.append(("geometric mean (without CTC)", statistics.geometric_mean(eager), statistics.geometric_mean(compiled)))
     rows.append(("largest (without CTC)", max(eager), max(compiled)))
-    rows.append(("to reach", f"mean {EAGER_MEAN}, each {EAGER_EACH}", f"mean {COMPILED_MEAN}"))
+    rows.append(("to reach", f"mean {EAGER_MEAN}, largest {EAGER_EACH}", f"mean {COMPILED_MEAN}"))
+    mean, largest = statistics.geometric_mean(eager) <= EAGER_MEAN, max(eager) <= EAGER_EACH
+    rows.append(("reached", mean and largest, statistics.geometric_mean(compiled) <= COMPILED_MEAN))
     return markdown(("loss", "ours by torch's eager one", "ours compiled, by torch's eager one"), rows)

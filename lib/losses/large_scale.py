@@ -173,7 +173,8 @@ def _differentiate_(logits, index, label_smoothing):
     top = logits.scatter_(1, index, -torch.inf).amax(1, keepdim=True)
     top = top.clamp_(min=torch.finfo(logits.dtype).min)  # without a rival it is -inf
     lead = truth - top
-    average = logits.scatter_(1, index, truth).sub_(top).mean(1, keepdim=True)
+    logits.scatter_(1, index, truth).sub_(top)
+    average = logits.mean(1, keepdim=True) if label_smoothing else None  # of the logits, over the largest
     rivals = logits.scatter_(1, index, -torch.inf).exp_().sum(1, keepdim=True).clamp_(min=1)
     odds = rivals.log() - lead
     loss, share = softplus(odds), odds.sigmoid() / rivals
