@@ -16,6 +16,16 @@ from lib.catalog import ENTRIES, TOOLS, Entry
 
 SPREADS = (0.01, 1.0, 30.0, 1e4)
 ROOT = Path(__file__).parent.parent
+# Losses whose gradients have entries that are sums with both signs, or exponentials far below the largest:
+# rounding is judged by the largest entry.
+SUMMED_GRADIENTS = {
+    "clip_loss",
+    "js_divergence",
+    "listwise_softmax_loss",
+    "nt_xent_loss",
+    "sequence_cross_entropy",
+    "supervised_contrastive_loss",
+}
 # Where papers lie that have neither DOI nor arXiv number
 ARCHIVES = ("https://www.esann.org/", "https://www.jmlr.org/", "https://proceedings.mlr.press/")
 
@@ -100,7 +110,8 @@ def test_the_loss_equals_its_numpy_twin_in_value_and_gradient(entry, spread):
     value, gradients = loss_and_gradients(entry, arguments, options, "none")
     np.testing.assert_allclose(value, entry.reference(*arguments, **options), rtol=1e-12, atol=1e-300)
     for ours, theirs in zip(gradients, by_hand, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14 * np.abs(theirs).max(initial=1e-280))
+        negligible = 1e-14 * np.abs(theirs).max(initial=0) if entry.name in SUMMED_GRADIENTS else 0
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-300 + negligible)
 
 
 @each_entry
