@@ -127,6 +127,11 @@ def working_precision(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
+def double_precision(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor as float64 where its device has that (Apple's has not), else as float32."""
+    return tensor.float() if tensor.device.type == "mps" else tensor.double()
+
+
 def as_result(loss: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Return a loss in the dtype of its input; under autocast, as in torch, half precision stays in float32."""
     if dtype in (torch.float16, torch.bfloat16) and torch.is_autocast_enabled(loss.device.type):

@@ -15,6 +15,7 @@ from lib.losses._common import (
     check_real,
     check_reduction,
     check_same_shape,
+    double_precision,
     reduce,
     rounded_off,
     softplus,
@@ -582,7 +583,7 @@ def class_balanced_weights(counts: torch.Tensor, *, beta: float = 0.999) -> torc
     if any_true(unusable):
         raise ValueError(f"counts must be above 0 and finite, got {counts[unusable][0].item()}")
     dtype = counts.dtype if counts.is_floating_point() else torch.get_default_dtype()
-    counts = _double(counts)
+    counts = double_precision(counts)
     log_beta = math.log(beta) if beta > 0 else -math.inf
     # The effective number of samples up to its factor 1 / (1 - beta), which cancels; its limit at beta = 1 is n.
     effective = counts if beta == 1 else -torch.expm1(counts * log_beta)
@@ -887,7 +888,9 @@ class _LeadOfRivals(torch.autograd.Function):
             correction = 1 + rounded_off(shifted, logits, largest)  # what rounding does to the exponential
         odds = shifted.exp_().mul_(correction)
         total = odds.sum(class_dim, keepdim=True).clamp(min=limits.tiny)  # 0 where there is no rival
-        lead = _double(total).log() + (_double(largest) - _double(logits.gather(class_dim, index)))
+        lead = double_precision(total).log() + (
+            double_precision(largest) - double_precision(logits.gather(class_dim, index))
+        )
         return lead.squeeze(class_dim), odds.div_(total)
 
     @staticmethod
@@ -993,11 +996,6 @@ def _log_p_of_rivals(lead):
 def _is_wide(logits):
     """Return whether logits may be so far apart that rounding their difference shows in its exponential."""
     return logits.numel() > 0 and any_true(logits.amax() - logits.amin() > 16, unknown=True)
-
-
-def _double(tensor):
-    """Return a tensor in double precision where the device has it; Apple's has not."""
-    return tensor.float() if tensor.device.type == "mps" else tensor.double()
 
 
 def _class_dim(logits):

@@ -14,6 +14,7 @@ from lib.losses._common import (
     check_number,
     check_reduction,
     check_two_dimensions,
+    double_precision,
     margin_excess,
     reduce,
     softplus,
@@ -68,7 +69,7 @@ def contrastive_loss(
     """
     _check_labelled_pairs(input1, input2, target, reduction)
     check_number("margin", margin, lambda m: 0 <= m < math.inf, "finite and at least 0")
-    wrong = _wide(target).abs() != 1  # torch has no abs of most unsigned integers
+    wrong = double_precision(target).abs() != 1  # torch has no abs of most unsigned integers
     if any_true(wrong):
         raise ValueError(
             f"target must be +1 (similar) or -1 (dissimilar), got {target[wrong][0].item()}; "
@@ -579,7 +580,7 @@ class _Cosine(torch.autograd.Function):
     def forward(u, v):
         pieces = []
         for x, y in _chunks(u, v):
-            x, y = _wide(x), _wide(y)
+            x, y = double_precision(x), double_precision(y)
             squared_x, squared_y = (rows.square().sum(-1, keepdim=True) + _DAMPING for rows in (x, y))
             root_x, root_y = squared_x.sqrt(), squared_y.sqrt()
             difference = torch.addcmul(x / root_x, y, 1 / root_y, value=-1)
@@ -597,13 +598,13 @@ class _Cosine(torch.autograd.Function):
     def backward(ctx, to_cosine, to_apart, *_):
         u, v, cosine, root_u, root_v = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to be derived once more
-            root_u, root_v = ((_wide(x).square().sum(-1, keepdim=True) + _DAMPING).sqrt() for x in (u, v))
+            root_u, root_v = ((double_precision(x).square().sum(-1, keepdim=True) + _DAMPING).sqrt() for x in (u, v))
         slope = (to_cosine - to_apart).unsqueeze(-1) / (root_u * root_v)
         cosine = cosine.unsqueeze(-1)
         of_u, of_v = slope * cosine * root_v / root_u, slope * cosine * root_u / root_v
         pieces = []
         for x, y, cross, own_x, own_y in _chunks(u, v, slope, of_u, of_v):
-            wide_x, wide_y = _wide(x), _wide(y)
+            wide_x, wide_y = double_precision(x), double_precision(y)
             to_x = torch.addcmul(wide_y * cross, wide_x, own_x, value=-1)
             to_y = torch.addcmul(wide_x * cross, wide_y, own_y, value=-1)
             pieces.append((to_x.to(x.dtype), to_y.to(y.dtype)))
@@ -632,18 +633,15 @@ def _chunks(*tensors):
     return zip(*(x.split(rows) for x in tensors), strict=True)
 
 
-def _wide(x):
-    """Return the tensor in float64, where the device has it."""
-    return x.float() if x.device.type == "mps" else x.double()
-
-
 def _norm(rows, p):
     """Return the p-norm of each row, without over- or underflow of the powers; its derivatives at 0 are 0."""
     norm = torch.linalg.vector_norm(rows, p, -1)
     reach = 2.0 ** min(100 / p, 1000)  # powers of what is larger, or below its inverse, may leave the range of float32
     if not any_true((norm > reach) | (norm < 1 / reach), unknown=True):
         return norm
-    wide = _wide(rows)  # in which the backward pass can afford to multiply by the largest component and divide again
+    wide = double_precision(
+        rows
+    )  # in which the backward pass can afford to multiply by the largest component and divide again
     largest = torch.linalg.vector_norm(wide.detach(), torch.inf, -1, keepdim=True)
     zero = largest == 0
     # The mask goes before the maths: a norm has no second derivative at 0.

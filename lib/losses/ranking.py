@@ -9,6 +9,7 @@ from lib.losses._common import (
     check_real,
     check_reduction,
     check_same_shape,
+    double_precision,
     reduce,
     rounded_off,
     softplus,
@@ -125,7 +126,10 @@ def sampled_softmax_loss(
     truth, samples, dtype = _promoted(input, target)
     precision = samples.dtype
     if input_log_q is not None or target_log_q is not None:
-        truth, samples = _wide(truth), _wide(samples)  # next to a score of 1e4, float32 has no room for log q
+        truth, samples = (
+            double_precision(truth),
+            double_precision(samples),
+        )  # next to a score of 1e4, float32 has no room for log q
     if input_log_q is not None:
         truth = truth - input_log_q.to(truth.dtype)
     if target_log_q is not None:
@@ -267,11 +271,6 @@ def _exponential(a, b, dtype):
         rest = rounded_off(difference, a.detach(), b.detach()) + (difference - exponent.detach())
         power = power * (1 + rest.nan_to_num(nan=0.0).to(dtype))
     return power, exponent
-
-
-def _wide(scores):
-    """Return the scores in float64, where the device has it."""
-    return scores if scores.device.type == "mps" else scores.double()
 
 
 def _promoted(input, target):
