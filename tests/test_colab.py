@@ -29,6 +29,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 # pip-freeze.gpu.txt in github.com/googlecolab/backend-info; what is added here must be in it.
 COLAB_PYTHON = "3.12"
 PREINSTALLED = {
+    "altair": "5.5.0",
     "cycler": "0.12.1",
     "ipykernel": "6.17.1",
     "ipython": "7.34.0",

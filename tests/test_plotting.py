@@ -1,16 +1,21 @@
 """The look of the figures: readable on light and dark pages and without full colour vision, and drawn from the data."""
 
+import base64
+import io
 import itertools
+import math
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from bs4 import BeautifulSoup
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
+from PIL import Image
 
-from lib import catalog, plotting
+from lib import catalog, losses, plotting
 from lib.training import CalibrationBins, History
 
 STYLESHEET = Path(__file__).parent.parent / "website" / "style.css"
@@ -165,3 +170,100 @@ def test_a_reliability_diagram_leaves_out_empty_bins():
     )
     ax = plotting.reliability_diagram(bins)
     np.testing.assert_allclose(ax.lines[1].get_xydata(), [[0.5, 0.45], [0.9, 0.7]])
+
+
+# Explorers
+
+
+SLIDER = plotting.Slider("delta", 0.5, 2.0, 1.0, 3)
+DESCRIPTION = "Huber loss and its gradient, while delta moves from one half to two."
+
+
+def huber_explorer(**options):
+    return plotting.loss_explorer(
+        {"huber_loss": lambda x, delta: losses.huber_loss(x, torch.zeros_like(x), delta=delta, reduction="none")},
+        SLIDER,
+        x_label="residual",
+        x_range=(-3, 3),
+        description=DESCRIPTION,
+        fixed={"l1_loss": lambda x: x.abs()},
+        **options,
+    )
+
+
+def frames(explorer, panel):
+    """The moving curves of a panel, by the slider's value: what the browser picks from."""
+    chart = explorer.chart.to_dict()
+    parts = [chart, chart["vconcat"][panel], *chart["vconcat"][panel]["layer"]]  # Altair moves shared data upwards
+    rows = [row for part in parts for row in part.get("data", {}).get("values", [])]
+    return {row["setting"]: row for row in rows if "setting" in row}
+
+
+@pytest.mark.parametrize("value", SLIDER.values)
+def test_explorer_shows_what_the_loss_returns_at_each_position_of_the_slider(value):
+    explorer = huber_explorer()
+    x = torch.tensor(frames(explorer, 0)[value]["x"], dtype=torch.float64, requires_grad=True)
+    loss = losses.huber_loss(x, torch.zeros_like(x), delta=value, reduction="none")
+    (gradient,) = torch.autograd.grad(loss.sum(), x)
+    np.testing.assert_allclose(frames(explorer, 0)[value]["y"], loss.detach(), rtol=2e-3, atol=1e-6)
+    np.testing.assert_allclose(frames(explorer, 1)[value]["y"], gradient, rtol=2e-3, atol=1e-6)
+
+
+def test_explorer_has_one_frame_for_each_position_of_the_slider():
+    assert list(frames(huber_explorer(), 0)) == SLIDER.values == [0.5, 1.0, 1.5, 2.0]
+
+
+def test_explorer_is_the_same_text_each_time_and_another_one_for_other_curves():
+    assert huber_explorer()._repr_html_() == huber_explorer()._repr_html_()
+    names = {
+        re.search(r'id="(explorer-\w+)"', huber_explorer(**o)._repr_html_())[1] for o in ({}, {"loss_range": (0, 9)})
+    }
+    assert len(names) == 2
+
+
+def test_explorer_can_be_heard_and_printed():
+    explorer = huber_explorer()
+    page = BeautifulSoup(explorer._repr_html_(), "html.parser")
+    assert page.img["alt"] == repr(explorer) == explorer.chart.to_dict()["description"] == DESCRIPTION
+    still = base64.b64decode(page.img["src"].partition("base64,")[2])
+    image = Image.open(io.BytesIO(still)).convert("RGB")
+    assert image.width > 400
+    assert len(still) < 40_000
+    assert plotting.loss_color("huber_loss") == plotting.GREEN
+    green = tuple(int(plotting.GREEN[i : i + 2], 16) for i in (1, 3, 5))
+    assert np.abs(np.asarray(image, dtype=int) - green).max(axis=2).min() < 12
+
+
+def test_curve_named_like_a_loss_has_the_color_of_that_loss_and_no_other_has_it():
+    scale = huber_explorer().chart.to_dict()["vconcat"][0]["layer"][0]["encoding"]["color"]["scale"]
+    colors = dict(zip(scale["domain"], scale["range"], strict=True))
+    assert colors == {"huber_loss": plotting.GREEN, "l1_loss": plotting.VERMILION}
+    panel = plotting.Panel(
+        {"huber_loss": lambda _: ([0], [0]), "other": lambda _: ([0], [0])}, "x", "y", (0, 1), (0, 1)
+    )
+    chart = plotting.explorer([panel], SLIDER, description=DESCRIPTION).chart.to_dict()
+    assert plotting.GREEN not in chart["vconcat"][0]["layer"][0]["encoding"]["color"]["scale"]["range"][1:]
+
+
+def test_what_is_not_finite_leaves_a_gap():
+    panel = plotting.Panel({"curve": lambda value: ([0, 1, 2], [math.inf, math.nan, value])}, "x", "y", (0, 1), (0, 1))
+    explorer = plotting.explorer([panel], SLIDER, description=DESCRIPTION)
+    assert frames(explorer, 0)[1.5]["y"] == [None, None, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: plotting.Slider("q", 1.0, 0.0, 0.5), "low < high"),
+        (lambda: plotting.Slider("q", 0.0, 1.0, 0.5, 0), "at least one step"),
+        (lambda: plotting.Slider("q", 0.0, 1.0, 0.3, 4), "can only stand at"),
+        (lambda: plotting.explorer([], SLIDER, description=DESCRIPTION), "at least one panel"),
+        (
+            lambda: plotting.explorer([plotting.Panel({}, "x", "y", (0, 1), (0, 1))], SLIDER, description="A figure"),
+            "40 characters",
+        ),
+    ],
+)
+def test_explorer_that_cannot_work_is_refused(make, reason):
+    with pytest.raises(ValueError, match=reason):
+        make()

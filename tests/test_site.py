@@ -183,6 +183,30 @@ def test_page_is_accessible(visit):
     assert [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in violations] == []
 
 
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", PAGES)
+def test_moving_a_slider_moves_the_curves(name, size, browser, site):
+    if not read(name).select(".explorer"):
+        return
+    width, height = SIZES[size]
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.goto(f"{site}{name}.html", wait_until="networkidle")
+    for explorer in page.locator(".explorer").all():
+        slider, lines = explorer.locator("input[type=range]"), explorer.locator("svg .marks path, svg .marks use")
+        before = lines.evaluate_all(
+            "marks => marks.map(mark => mark.getAttribute('d') + mark.getAttribute('transform'))"
+        )
+        assert explorer.locator("svg").bounding_box()["width"] <= width
+        slider.fill(slider.get_attribute("max"))
+        page.wait_for_timeout(100)
+        after = lines.evaluate_all(
+            "marks => marks.map(mark => mark.getAttribute('d') + mark.getAttribute('transform'))"
+        )
+        assert before != after
+        assert not explorer.locator("img.still").is_visible()
+    page.close()
+
+
 def test_search_finds_a_chapter(browser, site):
     chapter = PAGES[-1]
     word = max(re.findall(r"[A-Za-z]+", read(chapter).h1.text), key=len)

@@ -1,19 +1,24 @@
 """The Sphinx extensions of the website, on small books of their own."""
 
 import importlib
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import altair as alt
 import psutil
 import pytest
 from docutils import nodes
 from PIL import Image
 from sphinx.errors import ExtensionError
 
+from lib import plotting
+
 WEBSITE = Path(__file__).parents[1] / "website"
 sys.path.append(str(WEBSITE))  # as Jupyter Book does for a local extension
+explorers = importlib.import_module("explorers")
 lean_pages = importlib.import_module("lean_pages")
 prerendered_math = importlib.import_module("prerendered_math")
 
@@ -135,3 +140,29 @@ def test_description_is_the_first_paragraph_cut_at_a_word():
     description = lean_pages.describe(doctree)
     assert len(description) <= 160
     assert text.startswith(description.removesuffix(" …") + " ")
+
+
+def test_explorer_is_pointed_to_the_scripts_that_are_copied():
+    address = "https://cdn.jsdelivr.net/npm/vega-lite@6.4.1?noext"
+    local = explorers.REMOTE.sub(lambda match: explorers.local_address(match, "../_static/"), f'"{address}"')
+    assert local == '"../_static/vega-lite.min.js"'
+    assert all((explorers.PACKAGES / script).is_file() for script in explorers.SCRIPTS.values())
+
+
+def test_every_address_in_an_explorer_becomes_a_local_one():
+    panel = plotting.Panel({"curve": lambda value: ([0, 1], [0, value])}, "x", "y", (0, 1), (0, 1))
+    slider = plotting.Slider("slope", 0.0, 1.0, 0.5, 2)
+    page = plotting.explorer(
+        [panel], slider, description="A straight line whose slope follows the slider."
+    )._repr_html_()
+    assert len(explorers.REMOTE.findall(page)) >= len(explorers.SCRIPTS)
+    local = explorers.REMOTE.sub(lambda match: explorers.local_address(match, ""), page)
+    assert re.findall(r"https?://[^\"]+", local) == [
+        f"https://vega.github.io/schema/vega-lite/v{alt.SCHEMA_VERSION[1:]}.json"
+    ]
+
+
+def test_explorer_drawn_for_another_version_of_vega_stops_the_build():
+    match = explorers.REMOTE.search("https://cdn.jsdelivr.net/npm/vega@5?noext")
+    with pytest.raises(ExtensionError, match="drawn for vega 5"):
+        explorers.local_address(match, "")
