@@ -17,7 +17,7 @@ def _binary_entry(**facts):
     """Return an entry with what the losses of a score and a label -1 or +1 share."""
     shared = {
         "twins": margin,
-        "input": "scores $x$, any shape; their sign is the decision",
+        "input": "scores $z$, any shape; their sign is the decision",
         "target": "labels $y$, -1 or +1, integers or floats of the shape of the input",
         "divides_by": "the number of scores",
         "divisor": lambda sample: sample[0][0].size,
@@ -36,7 +36,7 @@ def _multi_class_entry(**facts):
     """Return an entry with what the multi-class hinge losses share."""
     shared = {
         "twins": margin,
-        "input": "scores $x$, shape (C,) or (N, C)",
+        "input": "scores $z$, shape (C,) or (N, C)",
         "target": "class indices $y$, integers, shape () or (N,)",
         "divides_by": "the number of samples",
         "divisor": lambda sample: len(sample[0][1]),
@@ -64,8 +64,8 @@ ENTRIES = (
     _binary_entry(
         name="hinge_loss",
         title="Hinge loss",
-        value=r"\max(0, 1 - y x)",
-        gradient=r"-y\,[y x < 1]",
+        value=r"\max(0, 1 - y z)",
+        gradient=r"-y\,[y z < 1]",
         symbols=f"{CONDITION}.",
         minimiser="majority",
         lipschitz=1.0,
@@ -77,8 +77,8 @@ ENTRIES = (
     _binary_entry(
         name="squared_hinge_loss",
         title="Squared hinge loss",
-        value=r"\max(0, 1 - y x)^2",
-        gradient=r"-2 y \max(0, 1 - y x)",
+        value=r"\max(0, 1 - y z)^2",
+        gradient=r"-2 y \max(0, 1 - y z)",
         minimiser="flattened posterior",
         lipschitz=None,
         limits=("One wrong label far on the wrong side outweighs many right ones.",),
@@ -89,22 +89,22 @@ ENTRIES = (
     _binary_entry(
         name="soft_margin_loss",
         title="Logistic loss (soft margin)",
-        value=r"\ln(1 + e^{-y x})",
-        gradient=r"-y\,\sigma(-y x)",
+        value=r"\ln(1 + e^{-y z})",
+        gradient=r"-y\,\sigma(-y z)",
         symbols=f"{LOGISTIC}.",
         minimiser="posterior",
         lipschitz=1.0,
         limits=("No margin is ever enough: separable data drive the scores to infinity.",),
         torch="soft_margin_loss",
-        difference="torch overflows to infinity, with NaN gradients, where $e^{-y x}$ does: in float32 below -88.",
+        difference="torch overflows to infinity, with NaN gradients, where $e^{-y z}$ does: in float32 below -88.",
         paper="J. Friedman, T. Hastie, R. Tibshirani, Additive logistic regression (2000)",
         url="https://doi.org/10.1214/aos/1016218223",
     ),
     _multi_class_entry(
         name="multi_margin_loss",
         title="Multi-class hinge loss (Weston-Watkins)",
-        value=r"\frac1C \sum_{j \ne y} \max(0, m - x_y + x_j)",
-        gradient=r"\tfrac1C [m - x_y + x_j > 0] \text{ in } x_j, \, j \ne y, \quad \text{minus their sum in } x_y",
+        value=r"\frac1C \sum_{j \ne y} \max(0, m - z_y + z_j)",
+        gradient=r"\tfrac1C [m - z_y + z_j > 0] \text{ in } z_j, \, j \ne y, \quad \text{minus their sum in } z_y",
         symbols=f"$m$: the margin, by default 1; $C$: the number of classes; {CONDITION}. The Lipschitz constant is "
         r"$\sqrt{(C - 1)/C}$.",
         divides_by="the number of samples, with class weights too",
@@ -123,7 +123,7 @@ ENTRIES = (
     _multi_class_entry(
         name="crammer_singer_loss",
         title="Multi-class hinge loss (Crammer-Singer)",
-        value=r"\max\bigl(0, m - x_y + \max_{j \ne y} x_j\bigr)",
+        value=r"\max\bigl(0, m - z_y + \max_{j \ne y} z_j\bigr)",
         gradient=r"[\ell > 0]\,\bigl([j = j^*] - [j = y]\bigr)",
         symbols=f"$m$: the margin, by default 1; $j^*$: the strongest rival, the class other than $y$ with the largest "
         f"score; {CONDITION}.",
@@ -141,10 +141,10 @@ ENTRIES = (
         name="margin_ranking_loss",
         twins=margin,
         title="Margin ranking loss (pairwise hinge)",
-        value=r"\max(0, m - y (x_1 - x_2))",
-        gradient=r"-y\,[m \ge y (x_1 - x_2)] \text{ in } x_1, \text{ the opposite in } x_2",
+        value=r"\max(0, m - y (z_1 - z_2))",
+        gradient=r"-y\,[m \ge y (z_1 - z_2)] \text{ in } z_1, \text{ the opposite in } z_2",
         symbols=f"$m$: the margin; {CONDITION}.",
-        input="scores $x_1$ and $x_2$ of two items, of one shape",
+        input="scores $z_1$ and $z_2$ of two items, of one shape",
         target="order $y$, +1 where the first should score higher, -1 where the second, of the shape of the scores",
         divides_by="the number of pairs",
         divisor=lambda sample: sample[0][0].size,

@@ -10,7 +10,7 @@ from lib.reference import regression
 TARGET = "numbers $y$, integers or floats of the shape of the input"
 BROADCASTS = "torch broadcasts shapes that differ, with a warning at most."
 WEIGHTED = "the number of elements; with weights, their sum"
-PREDICTION = "predictions $x$ of any shape, in the unit of the target; $r = x - y$ is the residual"
+PREDICTION = r"predictions $\hat y$ of any shape, in the unit of the target; $r = \hat y - y$ is the residual"
 
 
 def _elements(sample):
@@ -181,9 +181,9 @@ ENTRIES = (
     _regression_entry(
         name="poisson_nll_loss",
         title="Poisson negative log-likelihood",
-        value=r"e^x - y\,x",
-        gradient=r"e^x - y",
-        input="logarithms $x$ of the rates, any shape (with log_input=False, rates, and another formula)",
+        value=r"e^z - y\,z",
+        gradient=r"e^z - y",
+        input="logarithms $z$ of the rates, any shape (with log_input=False, rates, and another formula)",
         target="counts $y$, integers or floats of the shape of the input",
         minimiser="log of the mean",
         convex=True,
@@ -202,7 +202,7 @@ ENTRIES = (
         title="Gaussian negative log-likelihood",
         symbols="$v$: the predicted variance, the third argument.",
         value=r"\tfrac12 \left(\ln v + r^2 / v\right)",
-        gradient=r"r / v \text{ in } x, \quad (1 - r^2 / v) / (2 v) \text{ in } v",
+        gradient=r"r / v \text{ in } \hat y, \quad (1 - r^2 / v) / (2 v) \text{ in } v",
         minimiser="mean",
         convex=True,
         lipschitz=None,

@@ -12,9 +12,14 @@ A check knows properties of the right answer, not wordings of it: it runs the fu
 inputs, names the first property that fails and shows the first input on which it does. It never shows the solution.
 """
 
-from lib.exercises import mnist
+import importlib
+import pkgutil
+
 from lib.exercises._engine import Exercise, Verdict, check, register
 
-register(mnist.EXERCISES)
+# One module for each chapter, or part of the course; its name does not begin with an underscore.
+for _module in pkgutil.iter_modules(__path__):
+    if not _module.name.startswith("_"):
+        register(importlib.import_module(f"{__name__}.{_module.name}").EXERCISES)
 
 __all__ = ["Exercise", "Verdict", "check"]
