@@ -19,6 +19,7 @@ def each(entries):
 
 each_entry = each(ENTRIES)
 each_that_may_be_rounded = each([entry for entry in ENTRIES if entry.name not in NOT_TO_BE_ROUNDED])
+each_of_rows = each([entry for entry in ENTRIES if entry.input.endswith(("(C,) or (N, C)", "(..., L)", "(..., C)"))])
 
 
 def assert_twins(entry: Entry, arguments, options) -> None:
@@ -55,3 +56,9 @@ def test_the_twins_agree_where_a_loss_has_its_kinks(entry):
     arguments, options = entry.sample(np.random.default_rng(1), 200, 2.0)
     whole = [np.round(x) if x.dtype.kind == "f" else x for x in map(np.asarray, arguments)]
     assert_twins(entry, whole, options)
+
+
+@each_of_rows
+def test_the_twins_take_one_sample_alone_as_a_row_of_a_batch(entry):
+    arguments, options = entry.sample(np.random.default_rng(2), 5, 1.0)
+    assert_twins(entry, [np.asarray(argument)[3] for argument in arguments], options)
