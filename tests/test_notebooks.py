@@ -45,6 +45,7 @@ CELL_METADATA = {"tags", "mystnb"}
 MAX_OUTPUT_LINES = 200
 MAX_IMAGE_BYTES = 150_000
 MIN_ALT_LENGTH = 20
+MIN_DESCRIPTION_LENGTH = 60
 MAX_CODE_LINES = 30
 MEDIAN_CODE_LINES = 10
 MIN_WORDS = 600
@@ -316,6 +317,18 @@ def problems_with_images(notebook: NotebookNode) -> list[str]:
     return problems
 
 
+def problems_with_explorers(notebook: NotebookNode, wanted: bool) -> list[str]:
+    """See that each figure with a slider can be heard, and that there is one where it is wanted."""
+    pages = [text for cell in code_cells(notebook) for output in cell.outputs for text in texts(output, "text/html")]
+    explorers = [image for page in pages for image in re.findall(r'<img class="still" alt="([^"]*)"', page)]
+    problems = ["no figure has a slider"] if wanted and not explorers else []
+    return problems + [
+        f"a figure with a slider has no description of {MIN_DESCRIPTION_LENGTH} characters: {alt!r}"
+        for alt in explorers
+        if len(alt) < MIN_DESCRIPTION_LENGTH
+    ]
+
+
 def addresses(notebook: NotebookNode, kind: str) -> list[str]:
     """Where the links, or the images, of a notebook's text lead."""
     attribute = {"link_open": "href", "image": "src"}[kind]
@@ -488,6 +501,10 @@ def test_images_are_light_and_have_a_text_alternative(notebook):
     assert problems_with_images(notebook) == []
 
 
+def test_every_chapter_on_formulas_has_a_figure_with_a_slider(notebook, path):
+    assert problems_with_explorers(notebook, wanted=path.parent.name == "formulas") == []
+
+
 def test_links_lead_somewhere(notebook, path):
     assert problems_with_links(notebook, path.parent) == []
 
@@ -527,6 +544,7 @@ TITLE = "# A title\n\nSee [the papers](#references), $x_{[1]}$, `{role}` and [a 
 WORDS = "word " * 600
 SETUP = f"try:\n    import google.colab\nelse:\n    %pip install --quiet --no-deps git+{REPOSITORY}"
 PIXEL = base64.b64encode(b"a very small image").decode()
+EXPLORER = f'<div class="explorer"><img class="still" alt="{"A slider moves a curve. " * 4}" src="data:,"></div>'
 HEAVY = base64.b64encode(bytes(MAX_IMAGE_BYTES)).decode()
 
 
@@ -541,6 +559,7 @@ def miniature() -> NotebookNode:
             outputs=[new_output("display_data", {"image/png": PIXEL})],
             metadata={"mystnb": {"image": {"alt": "A falling line, then a flat one"}}},
         ),
+        new_code_cell("explorer", outputs=[new_output("execute_result", {"text/html": EXPLORER}, execution_count=4)]),
         new_code_cell("runs = fit(net)", metadata={"tags": ["nbval-ignore-output"]}),
         new_code_cell("assert runs"),
         new_markdown_cell("## Exercises\n\n" + "\n\n".join(EXERCISE.format(number) for number in range(1, 5))),
@@ -628,7 +647,7 @@ BROKEN = {
         "run twice": (lambda notebook: notebook.cells[3].update(execution_count=9), "cell-3 was not run in its turn"),
     },
     problems_with_missing_outputs: {
-        "all outputs": (without_outputs(2, 3), "no cell has an output"),
+        "all outputs": (without_outputs(2, 3, 4), "no cell has an output"),
         "what is printed": (without_outputs(2), "cell-2 prints"),
         "what is drawn": (without_outputs(3), "cell-3 draws"),
     },
@@ -671,7 +690,7 @@ BROKEN = {
         ),
     },
     problems_with_training: {
-        "no assert": (with_code("print(runs)", place=5), "cell-4 trains, but no later cell asserts"),
+        "no assert": (with_code("print(runs)", place=6), "cell-5 trains, but no later cell asserts"),
         "assert too early": (
             lambda notebook: notebook.cells.append(
                 new_code_cell("train_from(3)", id="late", metadata={"tags": ["nbval-ignore-output"]})
@@ -721,6 +740,13 @@ BROKEN = {
         "heavy image": (with_output("display_data", {"image/png": HEAVY}, place=3), "150000 bytes"),
         "heavy drawing": (with_output("display_data", {"image/svg+xml": "x" * 150_000}, place=3), "150000 bytes"),
         "no alternative in the text": (with_text("![](neighbour.md)"), "no text alternative: ![](neighbour.md)"),
+    },
+    problems_with_explorers: {
+        "none": (lambda notebook: notebook.cells.pop(4), "no figure has a slider"),
+        "terse description": (
+            with_output("execute_result", {"text/html": '<img class="still" alt="A curve">'}, place=4),
+            "60 characters: 'A curve'",
+        ),
     },
     problems_with_links: {
         "missing file": (with_text("[a](missing.ipynb)"), "missing.ipynb: there is no such file"),
@@ -783,7 +809,11 @@ CASES = {
 def arguments(tmp_path):
     """What some checks want to know beside the notebook."""
     (tmp_path / "neighbour.md").write_text("# A neighbour\n\n## A part\n", encoding="utf-8")
-    return {problems_with_links: [tmp_path], problems_with_setup_cell: [SETUP, REPOSITORY]}
+    return {
+        problems_with_explorers: [True],
+        problems_with_links: [tmp_path],
+        problems_with_setup_cell: [SETUP, REPOSITORY],
+    }
 
 
 @pytest.mark.parametrize("check", BROKEN, ids=lambda check: check.__name__)
