@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import subprocess
 import sys
 import warnings
@@ -197,6 +198,38 @@ def test_the_bound_bounds_the_loss_and_no_smaller_one_does(entry):
         assert 0.95 * entry.bound <= largest <= (1 + 1e-12) * entry.bound
 
 
+with_numbers = each(ENTRIES, lambda entry: entry.lipschitz is not None or entry.bound is not None)
+
+
+def float_options(entry: Entry) -> dict[str, float]:
+    """The options that are floats, with their values in the entry's samples; what is 0 is off, and left out."""
+    defaults = {p.name: p.default for p in inspect.signature(entry.function).parameters.values()}
+    options = defaults | draw(entry, 1)[1]
+    return {name: value for name, value in options.items() if isinstance(value, float) and value}
+
+
+def with_option(entry: Entry, name: str, value: float) -> Entry:
+    def sample(generator, n, spread):
+        arguments, options = entry.sample(generator, n, spread)
+        return arguments, options | {name: value}
+
+    return dataclasses.replace(entry, sample=sample)
+
+
+@with_numbers
+def test_a_number_that_an_option_changes_says_for_which_value_it_holds(entry):
+    for name, value in float_options(entry).items():
+        largest, steepest = map(max, zip(*single_samples(with_option(entry, name, value / 2), 50), strict=True))
+        claims = ((entry.lipschitz, steepest), (entry.bound, largest))
+        unchanged = all(claim is None or found == pytest.approx(claim, rel=0.07, abs=1e-9) for claim, found in claims)
+        assert unchanged or entry.setting, f"{name} = {value} changes the Lipschitz constant or the bound"
+
+
+@with_numbers
+def test_a_number_that_a_formula_gives_says_for_which_values_it_holds(entry):
+    assert entry.setting or not any(claim in entry.symbols for claim in ("Lipschitz constant", "upper bound"))
+
+
 def best_constant(entry: Entry, target: np.ndarray) -> float:
     """The one prediction for all targets that has the least loss, found by ever finer grids."""
     options, centre, width = draw(entry, 1)[1], 5.0, 10.0
@@ -340,6 +373,11 @@ def test_the_losses_of_all_labels_add_up_to_a_constant_if_and_only_if_the_entry_
 
 
 @each((*ENTRIES, *TOOLS))
+def test_every_limit_is_a_sentence_with_a_full_stop(entry):
+    assert all(limit[0].isupper() and limit.endswith(".") for limit in entry.limits)
+
+
+@each((*ENTRIES, *TOOLS))
 def test_an_entry_names_a_chapter_of_the_table_of_contents_and_a_paper(entry):
     assert entry.url.startswith(("https://doi.org/", "https://arxiv.org/abs/", *ARCHIVES))
     assert entry.limits
@@ -388,9 +426,25 @@ def test_an_unknown_loss_is_told_the_nearest_name():
         ("calibrated", False, test_the_minimiser_is_what_the_entry_says_and_ranks_the_classes_if_it_is_calibrated),
         ("robust", True, test_the_losses_of_all_labels_add_up_to_a_constant_if_and_only_if_the_entry_says_robust),
         ("divisor", lambda sample: 3, test_the_mean_divides_by_what_the_entry_says),
+        ("limits", ("It has no full stop",), test_every_limit_is_a_sentence_with_a_full_stop),
         ("chapter", "mnist/tran", test_an_entry_names_a_chapter_of_the_table_of_contents_and_a_paper),
     ],
 )
 def test_a_false_entry_fails(claim, falsehood, theorem):
     with pytest.raises(AssertionError):
         theorem(dataclasses.replace(catalog.entry("cross_entropy"), **{claim: falsehood}))
+
+
+@pytest.mark.parametrize(
+    ("name", "theorem"),
+    [
+        ("focal_loss", test_a_number_that_an_option_changes_says_for_which_value_it_holds),
+        ("nt_xent_loss", test_a_number_that_an_option_changes_says_for_which_value_it_holds),
+        ("quantile_loss", test_a_number_that_an_option_changes_says_for_which_value_it_holds),
+        ("entropy_loss", test_a_number_that_a_formula_gives_says_for_which_values_it_holds),
+        ("ctc_loss", test_a_number_that_a_formula_gives_says_for_which_values_it_holds),
+    ],
+)
+def test_an_entry_without_the_setting_of_its_numbers_fails(name, theorem):
+    with pytest.raises(AssertionError):
+        theorem(dataclasses.replace(catalog.entry(name), setting=""))

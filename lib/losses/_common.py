@@ -1,7 +1,7 @@
 """What the losses share: reductions, working precision, checks of arguments, and sums that do not lose their digits."""
 
 from collections.abc import Callable
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 
@@ -49,10 +49,10 @@ def check_number(name: str, value: float, fits: Callable[[float], bool], wanted:
 
 
 def check_integer(name: str, value: int) -> None:
-    """Raise TypeError unless ``value`` is an integer; a bool is none."""
+    """Raise TypeError unless ``value`` is an integer, of Python or NumPy; a bool is none."""
     if torch.compiler.is_compiling():  # there a number may be a symbol
         return
-    if not isinstance(value, int) or isinstance(value, bool):
+    if not isinstance(value, Integral) or isinstance(value, bool):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
 
 

@@ -4,7 +4,6 @@ import contextlib
 import math
 import sys
 from collections.abc import Callable
-from numbers import Integral
 
 import torch
 
@@ -12,8 +11,10 @@ from lib.losses._common import (
     any_true,
     as_result,
     check_floating,
+    check_integer,
     check_number,
     check_reduction,
+    double_precision,
     rounded_off,
     working_precision,
 )
@@ -50,10 +51,10 @@ def fgsm(
     confidence for robustness. So the default climbs the log-odds of the rivals of the true class, of which the
     cross-entropy is the softplus,
 
-    .. math:: \log\frac{1 - p_y}{p_y} = \log\sum_{j \ne y} e^{f(x)_j} - f(x)_y,
+    .. math:: \ln\frac{1 - p_y}{p_y} = \ln\sum_{j \ne y} e^{f(x)_j} - f(x)_y,
 
-    or, for an output of several places or class probabilities, the cross-entropy in units of its own slope (which for
-    probabilities double precision holds up to logits 700 nats apart). A ``loss`` that is given is climbed as it is.
+    or, for an output of several places or class probabilities, the cross-entropy in units of its own slope. A ``loss``
+    that is given is climbed as it is.
 
     The model is used in the mode it is in. In training mode dropout is drawn and batch normalisation updates its
     running statistics: call ``model.eval()`` before.
@@ -175,11 +176,12 @@ def trades_loss(
 ) -> torch.Tensor:
     r"""TRADES: be right on the input, and say the same of all inputs near it.
 
-    For the model :math:`f`, whose output are logits, the input :math:`x` with the target :math:`y`, and
-    :math:`p = \operatorname{softmax}(f(x))`, :math:`q = \operatorname{softmax}(f(x'))`,
+    For the model :math:`f`, whose output are logits, the input :math:`x` with the target :math:`y`,
+    :math:`p = \operatorname{softmax}(f(x))`, :math:`q = \operatorname{softmax}(f(x'))` and their Kullback-Leibler
+    divergence :math:`D(p \,\|\, q) = \sum_j p_j \ln (p_j / q_j)`,
 
     .. math:: \ell = \operatorname{cross\_entropy}(f(x), y)
-                     + \beta \max_{\|x' - x\|_\infty \le \epsilon} \mathrm{KL}(p \,\|\, q).
+                     + \beta \max_{\|x' - x\|_\infty \le \epsilon} D(p \,\|\, q).
 
     The maximum is sought by the steps of ``pgd``, from :math:`x` plus a little noise, for at :math:`x` itself the
     divergence has no slope; of several peaks, the noise decides which is climbed. As each sample is sought by itself,
@@ -187,7 +189,7 @@ def trades_loss(
     flows to the parameters through both :math:`f(x)` and :math:`f(x')`:
 
     .. math:: \frac{\partial\ell}{\partial f(x)_j}
-              = p_j - [j = y] + \beta\,p_j \Bigl(\log\frac{p_j}{q_j} - \mathrm{KL}(p \,\|\, q)\Bigr),
+              = p_j - [j = y] + \beta\,p_j \Bigl(\ln\frac{p_j}{q_j} - D(p \,\|\, q)\Bigr),
               \qquad \frac{\partial\ell}{\partial f(x')} = \beta\,(q - p).
 
     The search puts a module that is in training mode into evaluation mode, and then back: dropout would hide the slope,
@@ -250,11 +252,11 @@ def trades_loss(
 
     with _evaluation_mode(model):
         with torch.no_grad():
-            wanted = working_precision(model(input))
+            wanted = double_precision(model(input)).log_softmax(_class_dim(logits))
 
         def divergence(x):
             logits = model(x)
-            return _along(_scaled_slope(lambda z: _divergence(z, wanted, target, "sum"), logits), logits)
+            return _along(_scaled_slope(logits, wanted, target), logits)
 
         start = input + 0.001 * _draw(torch.randn, input, generator)
         adversarial = _climb(divergence, start, *limits, step_size, steps)
@@ -270,11 +272,7 @@ def _objective(model, target, loss):
     def cross_entropies(x):
         logits = model(x)
         cross_entropy(logits.detach(), target)  # it checks both
-        if target.is_floating_point():
-            slope = _scaled_slope(lambda z: cross_entropy(z, target, reduction="sum"), logits)
-        else:
-            slope = _scaled_slope_of_classes(logits.detach(), target)
-        return _along(slope, logits)
+        return _along(_scaled_slope(logits, _log_of_target(target, logits), target), logits)
 
     return cross_entropies
 
@@ -285,36 +283,41 @@ def _along(slope, logits):
     return (slope.to(working.dtype) * working).sum()
 
 
-def _scaled_slope(loss, logits):
-    """Return the slope of a loss in the logits in the unit of its largest number, sample by sample.
+def _log_of_target(target, logits):
+    """Return the logarithms of class probabilities, or of the certainty that class indices stand for."""
+    if target.is_floating_point():
+        return double_precision(target).log()
+    class_dim = _class_dim(logits)
+    index = target.long().unsqueeze(class_dim).clamp(min=0)  # of ignored places too
+    return torch.full_like(logits, -torch.inf).scatter(class_dim, index, 0.0)
 
-    It is taken in double precision, where the device has it, so that it is not 0 before it is scaled.
+
+def _scaled_slope(logits, log_wanted, target):
+    """Return softmax(logits) minus the wanted probabilities in the unit of its largest number, sample by sample.
+
+    It is the slope in the logits of both the cross-entropy and the divergence, and no float can hold it where a model
+    is confident. So each difference is taken as a logarithm and scaled before it is one no more; that of the likeliest
+    class, which would be lost next to 1, is minus the sum of the others. Where those wanted add up to another number
+    than 1, as in a row of zeros, the cross-entropy multiplies the slope by it.
     """
-    z = working_precision(logits.detach())
-    z = (z if z.device.type == "mps" else z.double()).requires_grad_()
-    with torch.enable_grad():
-        (slope,) = torch.autograd.grad(loss(z), z)
-    largest = slope.abs().amax(_dims_of_sample(logits), keepdim=True)
-    return slope / largest.masked_fill(largest == 0, 1.0)
+    class_dim = _class_dim(logits)
+    log_q = double_precision(logits.detach()).log_softmax(class_dim)
+    log_total = log_wanted.logsumexp(class_dim, keepdim=True)
+    log_p = log_wanted - log_total.clamp(min=torch.finfo(log_total.dtype).min)
+    gain = (log_q - log_p).masked_fill((log_q == -torch.inf) & (log_p == -torch.inf), 0.0)
+    log_size = log_total + torch.maximum(log_q, log_p) + (-(-gain.abs()).expm1()).log()
+    likeliest = log_p.argmax(class_dim, keepdim=True)
+    log_size = log_size.scatter(class_dim, likeliest, -torch.inf)
+    if not target.is_floating_point():
+        log_size = log_size.masked_fill((target.long() == IGNORED).unsqueeze(class_dim), -torch.inf)
+    largest = log_size.amax(_dims_of_sample(logits), keepdim=True)
+    slope = gain.sign() * (log_size - largest.masked_fill(largest == -torch.inf, 0.0)).exp()
+    return slope.scatter(class_dim, likeliest, -slope.sum(class_dim, keepdim=True))
 
 
-def _scaled_slope_of_classes(logits, target):
-    r"""Return the slope of the cross-entropy of class indices in the logits, scaled too, however confident the model.
-
-    At each place it is :math:`\sigma(m)\,\partial m / \partial z`, m the log-odds of the rivals; of the sigmoids of a
-    sample only the ratios matter, and these are taken in logarithms.
-    """
-    class_dim = 0 if logits.dim() == 1 else 1
-    logits, target = working_precision(logits), target.long().unsqueeze(class_dim)
-    index = target.clamp(min=0)  # of ignored places too
-    rivals = logits.scatter(class_dim, index, -torch.inf)
-    weight_of_rivals = rivals.logsumexp(class_dim, keepdim=True)
-    log_odds = weight_of_rivals - logits.gather(class_dim, index)
-    is_flat = (target == IGNORED) | (weight_of_rivals == -torch.inf)  # there is no rival
-    steepness = torch.nn.functional.logsigmoid(log_odds).masked_fill(is_flat, -torch.inf)
-    share = (steepness - steepness.amax(_dims_of_sample(logits), keepdim=True)).exp()
-    slope = rivals.softmax(class_dim).scatter(class_dim, index, -1.0)
-    return (share * slope).masked_fill(is_flat, 0.0)
+def _class_dim(logits):
+    """Return the dimension of logits in which the classes stand."""
+    return 0 if logits.dim() == 1 else 1
 
 
 def _dims_of_sample(logits):
@@ -421,8 +424,7 @@ def _check_attack(model, input, epsilon, bounds):
 
 def _check_steps(input, epsilon, step_size, steps):
     """Return the step size, or raise TypeError or ValueError unless it is positive and there is at least one step."""
-    if not isinstance(steps, Integral) or isinstance(steps, bool):
-        raise TypeError(f"steps must be an integer, got {type(steps).__name__}")
+    check_integer("steps", steps)
     check_number("steps", steps, lambda n: n >= 1, "at least 1")
     if step_size is None:
         return epsilon / 4

@@ -109,10 +109,10 @@ class UncertaintyWeighting(_Balance):
               \quad \frac{\partial\ell}{\partial s_k} = \tfrac12 \bigl(1 - e^{-s_k} L_k\bigr).
 
     Where :math:`L_k` is a mean squared error this is, for each number and up to a constant, the negative log-likelihood
-    of a Gaussian whose variance is learned. For given terms the best :math:`s_k` is :math:`\log L_k`, the weight then
-    :math:`1 / 2L_k`, and the sum half of :math:`\sum_k (1 + \log L_k)`: a term ten times as large counts a tenth, so
+    of a Gaussian whose variance is learned. For given terms the best :math:`s_k` is :math:`\ln L_k`, the weight then
+    :math:`1 / 2L_k`, and the sum half of :math:`\sum_k (1 + \ln L_k)`: a term ten times as large counts a tenth, so
     units do not matter. The paper's form for classification, :math:`e^{-s} L + s/2`, and the popular
-    :math:`e^{-s} L + s` are no other losses: the first is this one with :math:`s` shifted by :math:`\log 2`, the second
+    :math:`e^{-s} L + s` are no other losses: the first is this one with :math:`s` shifted by :math:`\ln 2`, the second
     is twice this one.
 
     The :math:`s_k` are parameters, 0 at first: give them to the optimiser together with those of the model, and

@@ -23,17 +23,17 @@ def kl_div(
 ) -> torch.Tensor:
     r"""Kullback-Leibler divergence of the input from the target, class by class.
 
-    For log-probabilities :math:`x` and probabilities :math:`p` (given as :math:`\log p` where ``log_target``), each
+    For log-probabilities :math:`\ln p` and probabilities :math:`q` (given as :math:`\ln q` where ``log_target``), each
     class contributes
 
-    .. math:: \ell = p\,(\log p - x), \qquad \frac{\partial\ell}{\partial x} = -p,
+    .. math:: \ell_j = q_j (\ln q_j - \ln p_j), \qquad \frac{\partial\ell_j}{\partial \ln p_j} = -q_j,
 
-    and the sum over the classes is :math:`\mathrm{KL}(p \,\|\, e^x)`, in nats. A class that never occurs
-    (:math:`p = 0`) costs nothing, even where it is ruled out (:math:`x = -\infty`); torch returns NaN there.
+    and the sum over the classes is :math:`D(q \,\|\, p)`, in nats. A class that never occurs
+    (:math:`q_j = 0`) costs nothing, even where it is ruled out (:math:`p_j = 0`); torch returns NaN there.
 
     Args:
-        input: log-probabilities (nats), of any shape.
-        target: probabilities, or log-probabilities (nats) where ``log_target``, of the shape of ``input``.
+        input: log-probabilities :math:`\ln p` (nats), of any shape.
+        target: probabilities :math:`q`, or log-probabilities (nats) where ``log_target``, of the shape of ``input``.
         reduction: "none", "sum", "mean" or "batchmean". Only "batchmean", the sum divided by the size of the first
             dimension, is the divergence per sample; "mean" divides by the number of classes too.
         log_target: whether ``target`` holds log-probabilities.
@@ -92,13 +92,13 @@ def _kl_of_logs(log_probability, target):
 
 
 def js_divergence(input: torch.Tensor, target: torch.Tensor, *, reduction: str = "mean") -> torch.Tensor:
-    r"""Jensen-Shannon divergence between two probability vectors: symmetric, and never more than log 2.
+    r"""Jensen-Shannon divergence between two probability vectors: symmetric, and never more than ln 2.
 
-    For probabilities :math:`p` and :math:`q` with the mean :math:`m = (p + q) / 2`,
+    For probabilities :math:`p` and :math:`q`, their mean :math:`m = (p + q) / 2` and the Kullback-Leibler divergence D,
 
-    .. math:: \ell = \tfrac12 \mathrm{KL}(p \,\|\, m) + \tfrac12 \mathrm{KL}(q \,\|\, m)
-              = \sum_j \frac{m_j}{2} \bigl((1 + d_j) \log(1 + d_j) + (1 - d_j) \log(1 - d_j)\bigr),
-              \qquad \frac{\partial\ell}{\partial p_j} = \tfrac12 \log\frac{p_j}{m_j},
+    .. math:: \ell = \tfrac12 D(p \,\|\, m) + \tfrac12 D(q \,\|\, m)
+              = \sum_j \frac{m_j}{2} \bigl((1 + d_j) \ln(1 + d_j) + (1 - d_j) \ln(1 - d_j)\bigr),
+              \qquad \frac{\partial\ell}{\partial p_j} = \tfrac12 \ln\frac{p_j}{m_j},
 
     where :math:`d = (p - q) / (p + q)`. The right-hand form is the one computed: none of its terms is negative, so
     vectors that nearly agree keep their small divergence. Where :math:`p_j = 0 < q_j` the derivative is
@@ -144,15 +144,15 @@ class _JensenShannon(torch.autograd.Function):
 
     @staticmethod
     def forward(p, q):
-        surprise, counterpart = _against_mean(p, q), _against_mean(q, p)
-        far = p * surprise + q * counterpart
+        log_ratio, counterpart = _against_mean(p, q), _against_mean(q, p)
+        far = p * log_ratio + q * counterpart
         total = p + q
         contrast = (p - q).div_(total.clamp(min=torch.finfo(p.dtype).tiny))
         # (1 + d) log(1 + d) + (1 - d) log(1 - d), regrouped so that the terms of first order, d - d, do not appear
-        near = (counterpart.neg_() + surprise).mul_(contrast)
+        near = (counterpart.neg_() + log_ratio).mul_(contrast)
         is_far = _beyond(contrast, 0.5)
         near = near.add_((contrast * contrast).neg_().log1p_().clamp(min=-1)).mul_(total.div_(2))
-        return torch.lerp(near, far, is_far).sum(-1).div_(2), surprise
+        return torch.lerp(near, far, is_far).sum(-1).div_(2), log_ratio
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -164,11 +164,11 @@ class _JensenShannon(torch.autograd.Function):
     def backward(ctx, gradient, _):
         if gradient is None:
             return None, None
-        p, q, surprise = ctx.saved_tensors
+        p, q, log_ratio = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to be derived once more
-            surprise = _against_mean(p, q)
+            log_ratio = _against_mean(p, q)
         half = gradient.unsqueeze(-1) / 2
-        return half * surprise, half * _against_mean(q, p) if ctx.needs_input_grad[1] else None
+        return half * log_ratio, half * _against_mean(q, p) if ctx.needs_input_grad[1] else None
 
 
 def _against_mean(p, q):
@@ -181,7 +181,7 @@ def gaussian_kl(mean: torch.Tensor, log_variance: torch.Tensor, *, reduction: st
 
     For means :math:`\mu` and log-variances :math:`v`, summed over the dimensions of the latent vector,
 
-    .. math:: \ell = \mathrm{KL}\bigl(\mathcal N(\mu, e^v) \,\|\, \mathcal N(0, 1)\bigr)
+    .. math:: \ell = D\bigl(\mathcal N(\mu, e^v) \,\|\, \mathcal N(0, 1)\bigr)
               = \tfrac12 \sum_j \bigl(\mu_j^2 + e^{v_j} - 1 - v_j\bigr),
               \qquad \frac{\partial\ell}{\partial\mu_j} = \mu_j,
               \quad \frac{\partial\ell}{\partial v_j} = \tfrac12 \bigl(e^{v_j} - 1\bigr).
@@ -235,22 +235,23 @@ def distillation_loss(
 ) -> torch.Tensor:
     r"""Distillation: learn from a teacher's softened probabilities and from the true classes.
 
-    For logits :math:`z` of the student and :math:`t` of the teacher, the temperature :math:`T`,
-    :math:`p = \operatorname{softmax}(t / T)` and :math:`q = \operatorname{softmax}(z / T)`,
+    For logits :math:`z` of the student and :math:`t` of the teacher, the true class :math:`y`, the temperature
+    :math:`\tau`, :math:`p = \operatorname{softmax}(z / \tau)` and :math:`q = \operatorname{softmax}(t / \tau)`,
 
-    .. math:: \ell = w\,T^2\,\mathrm{KL}(p \,\|\, q) + (1 - w)\,\operatorname{cross\_entropy}(z, y),
-              \qquad \frac{\partial\ell}{\partial z} = w\,T\,(q - p) + (1 - w)\,(\operatorname{softmax}(z) - y).
+    .. math:: \ell = w\,\tau^2 \sum_j q_j \ln\frac{q_j}{p_j} - (1 - w) \ln \operatorname{softmax}(z)_y,
+              \qquad \frac{\partial\ell}{\partial z_j}
+              = w\,\tau\,(p_j - q_j) + (1 - w) \bigl(\operatorname{softmax}(z)_j - [j = y]\bigr).
 
-    Without :math:`T^2` the first gradient would vanish as :math:`1 / T^2`. With it, the first term tends to half the
-    mean square of :math:`z - t`, each centred, as :math:`T \to \infty`; it is computed as
-    :math:`\sum_j p_j T^2 (e^{r_j} - 1 - r_j)`, :math:`r = \log q - \log p`, which is right up to that limit.
+    Without :math:`\tau^2` the first gradient would vanish as :math:`1 / \tau^2`. With it, the first term tends to half
+    the mean square of :math:`z - t`, each centred, as :math:`\tau \to \infty`; it is computed as
+    :math:`\sum_j q_j \tau^2 (p_j / q_j - 1 - \ln(p_j / q_j))`, which is right up to that limit.
 
     Args:
         input: logits (nats) of the student, shape (C,), (N, C) or (N, C, d1, ..., dK).
         teacher: logits (nats) of the teacher, of the shape of ``input``. A gradient flows to them unless they are
             computed under ``torch.no_grad()``.
-        target: class indices or class probabilities, as in ``cross_entropy``.
-        temperature: :math:`T > 0`, which softens both distributions in the first term.
+        target: class indices :math:`y` or class probabilities, as in ``cross_entropy``.
+        temperature: :math:`\tau > 0`, which softens both distributions in the first term.
         weight: the share :math:`w`, in [0, 1], of the first term.
         ignore_index: class index whose rows count in neither term and get no gradient.
         reduction: "none", "sum" or "mean", over the rows that count.
@@ -280,7 +281,7 @@ def distillation_loss(
             "input and teacher must have the same shape, "
             f"got input {tuple(input.shape)} and teacher {tuple(teacher.shape)}"
         )
-    check_number("temperature", temperature, lambda t: 0.0 < t < math.inf, "positive and finite")
+    check_number("temperature", temperature, lambda tau: 0.0 < tau < math.inf, "positive and finite")
     check_number("weight", weight, lambda w: 0.0 <= w <= 1.0, "between 0 and 1")
     class_dim = 0 if input.dim() == 1 else 1
     student = working_precision(input)
@@ -300,25 +301,25 @@ def distillation_loss(
 
 
 def _softened_divergence(student, teacher, temperature, class_dim):
-    """Return T^2 KL(softmax(teacher / T) || softmax(student / T)) over the class dimension."""
+    """Return tau^2 KL(softmax(teacher / tau) || softmax(student / tau)) over the class dimension."""
     return _SoftenedDivergence.apply(student, teacher, temperature, class_dim)[0].squeeze(class_dim)
 
 
 class _SoftenedDivergence(torch.autograd.Function):
-    """The divergence of softened probabilities q of a student from p of a teacher, with the class dimension kept.
+    """The divergence of softened probabilities p of a student from q of a teacher, with the class dimension kept.
 
-    Beside it comes q - p, to full relative precision, for the backward pass.
+    Beside it comes p - q, to full relative precision, for the backward pass.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(student, teacher, temperature, class_dim):
-        p, log_ratio, difference, near, is_far = _SoftenedDivergence.terms(student, teacher, temperature, class_dim)
+        q, log_ratio, difference, near, is_far = _SoftenedDivergence.terms(student, teacher, temperature, class_dim)
         scaled = temperature * near
-        agreement = (scaled / 2).mul_(scaled).mul_(_excess_series(near)).mul_(p)
+        agreement = (scaled / 2).mul_(scaled).mul_(_excess_series(near)).mul_(q)
         disagreement = (
-            torch.addcmul(difference, p, log_ratio, value=-1).mul_(is_far).mul_(temperature).mul_(temperature)
+            torch.addcmul(difference, q, log_ratio, value=-1).mul_(is_far).mul_(temperature).mul_(temperature)
         )
         return agreement.add_(disagreement).sum(class_dim, keepdim=True), difference
 
@@ -335,38 +336,38 @@ class _SoftenedDivergence(torch.autograd.Function):
             return None, None, None, None
         student, teacher, difference = ctx.saved_tensors
         if ctx.needs_input_grad[1] or torch.is_grad_enabled():  # then the gradient is to be derived once more
-            p, log_ratio, difference, *_ = _SoftenedDivergence.terms(student, teacher, ctx.temperature, ctx.class_dim)
+            q, log_ratio, difference, *_ = _SoftenedDivergence.terms(student, teacher, ctx.temperature, ctx.class_dim)
         gradient = ctx.temperature * gradient
         in_teacher = None
         if ctx.needs_input_grad[1]:
             # log_ratio minus its mean; measured from the likeliest class, which alone is the mean of a sure teacher
-            relative = log_ratio - log_ratio.gather(ctx.class_dim, p.detach().argmax(ctx.class_dim, keepdim=True))
-            in_teacher = -gradient * p * (relative - (p * relative).sum(ctx.class_dim, keepdim=True))
+            relative = log_ratio - log_ratio.gather(ctx.class_dim, q.detach().argmax(ctx.class_dim, keepdim=True))
+            in_teacher = -gradient * q * (relative - (q * relative).sum(ctx.class_dim, keepdim=True))
         return gradient * difference, in_teacher, None, None
 
     @staticmethod
     def terms(student, teacher, temperature, class_dim):
-        """Return p, log q - log p, q - p, and the second once more, 0 where it is far from 0, and 1 there."""
-        student_top, q, log_student_sum = _softmax(student, temperature, class_dim)
-        teacher_top, p, log_teacher_sum = _softmax(teacher, temperature, class_dim)
+        """Return q, log p - log q, p - q, and the second once more, 0 where it is far from 0, and 1 there."""
+        student_top, p, log_student_sum = _softmax(student, temperature, class_dim)
+        teacher_top, q, log_teacher_sum = _softmax(teacher, temperature, class_dim)
         # the difference of the logits comes first, for it is exact where they nearly agree
         log_ratio = ((student - teacher) - (student_top - teacher_top)) / temperature
         log_ratio = log_ratio - (log_student_sum - log_teacher_sum)
-        if any_true(p.detach().amin(class_dim) == 0, unknown=True):
-            log_ratio = log_ratio.masked_fill(p == 0, 1.0)  # any number far from 0: 0 * inf would be NaN
+        if any_true(q.detach().amin(class_dim) == 0, unknown=True):
+            log_ratio = log_ratio.masked_fill(q == 0, 1.0)  # any number far from 0: 0 * inf would be NaN
         is_far = _beyond(log_ratio.detach(), 0.5)
         is_near = 1 - is_far
-        far = is_far * (q - p)
-        with torch.no_grad():  # the sum of q - p, 0 but for the rounding of the normalisers, corrects the logarithms
+        far = is_far * (p - q)
+        with torch.no_grad():  # the sum of p - q, 0 but for the rounding of the normalisers, corrects the logarithms
             near = log_ratio.clamp(-1, 1).mul_(is_near)
-            correction = torch.addcmul(far, p, near.expm1_()).sum(class_dim, keepdim=True).log1p_()
+            correction = torch.addcmul(far, q, near.expm1_()).sum(class_dim, keepdim=True).log1p_()
         log_ratio = log_ratio - correction
         near = log_ratio.clamp(-1, 1) * is_near
-        return p, log_ratio, torch.addcmul(far, p, near.expm1()), near, is_far
+        return q, log_ratio, torch.addcmul(far, q, near.expm1()), near, is_far
 
 
 def _softmax(logits, temperature, class_dim):
-    """Return the largest logit, softmax(logits / T), and the logarithm of the sum of exp((logits - largest) / T)."""
+    """Return the largest logit, softmax(logits / tau), and the log of the sum of exp((logits - largest) / tau)."""
     top = logits.detach().amax(class_dim, keepdim=True)
     odds = ((logits - top) / temperature).exp()
     total = odds.sum(class_dim, keepdim=True)

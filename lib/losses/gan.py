@@ -29,15 +29,15 @@ def discriminator_loss(
     ============================== ======================================= =========================================
     kind                           :math:`\ell`                            :math:`(\partial_r \ell, \partial_f \ell)`
     ============================== ======================================= =========================================
-    "minimax", "non-saturating"    :math:`\log(1+e^{-r}) + \log(1+e^f)`    :math:`(-\sigma(-r),\; \sigma(f))`
+    "minimax", "non-saturating"    :math:`\ln(1+e^{-r}) + \ln(1+e^f)`    :math:`(-\sigma(-r),\; \sigma(f))`
     "lsgan"                        :math:`\tfrac12(r-1)^2 + \tfrac12 f^2`  :math:`(r - 1,\; f)`
     "wgan"                         :math:`f - r`                           :math:`(-1,\; 1)`
     "hinge"                        :math:`\max(0,1-r) + \max(0,1+f)`       :math:`(-[r < 1],\; [f > -1])`
     ============================== ======================================= =========================================
 
-    The first two kinds differ for the generator only. Where real samples have the density :math:`p` and fake ones
-    :math:`q`, the loss is least at the score :math:`\log(p/q)`; of "lsgan" at :math:`p/(p+q)`; of "hinge" at
-    :math:`\operatorname{sign}(p - q)`. That of "wgan" has no least value unless the discriminator (there a "critic") is
+    The first two kinds differ for the generator only. Where real samples have the density :math:`g` and fake ones
+    :math:`h`, the loss is least at the score :math:`\ln(g/h)`; of "lsgan" at :math:`g/(g+h)`; of "hinge" at
+    :math:`\operatorname{sign}(g - h)`. That of "wgan" has no least value unless the discriminator (there a "critic") is
     kept from being steep, as ``gradient_penalty`` does.
 
     Args:
@@ -60,7 +60,7 @@ def discriminator_loss(
 
     Example:
         >>> undecided = torch.zeros(4)
-        >>> discriminator_loss(undecided, undecided)  # 2 log 2
+        >>> discriminator_loss(undecided, undecided)  # 2 ln 2
         tensor(1.3863)
 
     Reference:
@@ -95,8 +95,8 @@ def generator_loss(fake: torch.Tensor, *, kind: str = "non-saturating", reductio
     ================= =============================================== ========================
     kind              :math:`\ell`                                    :math:`\partial_f \ell`
     ================= =============================================== ========================
-    "minimax"         :math:`\log(1-\sigma(f)) = -\log(1+e^f)`        :math:`-\sigma(f)`
-    "non-saturating"  :math:`-\log\sigma(f) = \log(1+e^{-f})`         :math:`-\sigma(-f)`
+    "minimax"         :math:`\ln(1-\sigma(f)) = -\ln(1+e^f)`        :math:`-\sigma(f)`
+    "non-saturating"  :math:`-\ln\sigma(f) = \ln(1+e^{-f})`         :math:`-\sigma(-f)`
     "lsgan"           :math:`\tfrac12(f-1)^2`                         :math:`f - 1`
     "wgan", "hinge"   :math:`-f`                                      :math:`-1`
     ================= =============================================== ========================

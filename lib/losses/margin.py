@@ -25,12 +25,12 @@ from lib.losses._common import (
 def hinge_loss(input: torch.Tensor, target: torch.Tensor, *, reduction: str = "mean") -> torch.Tensor:
     r"""Hinge loss of the support vector machine, for labels -1 and +1.
 
-    For a score :math:`x` and a label :math:`y`, the loss is what the margin :math:`yx` lacks to be 1:
+    For a score :math:`z` and a label :math:`y`, the loss is what the margin :math:`yz` lacks to be 1:
 
-    .. math:: \ell = \max(0, 1 - yx),
-              \qquad \frac{\partial\ell}{\partial x} = -y\,[yx < 1].
+    .. math:: \ell = \max(0, 1 - yz),
+              \qquad \frac{\partial\ell}{\partial z} = -y\,[yz < 1].
 
-    At the kink, :math:`yx = 1`, the gradient returned is 0: nothing is lacking.
+    At the kink, :math:`yz = 1`, the gradient returned is 0: nothing is lacking.
 
     Args:
         input: scores (in units of the margin; their sign is the decision), any shape.
@@ -63,12 +63,12 @@ def hinge_loss(input: torch.Tensor, target: torch.Tensor, *, reduction: str = "m
 def squared_hinge_loss(input: torch.Tensor, target: torch.Tensor, *, reduction: str = "mean") -> torch.Tensor:
     r"""Squared hinge loss, the smooth support vector machine's, for labels -1 and +1.
 
-    For a score :math:`x` and a label :math:`y`:
+    For a score :math:`z` and a label :math:`y`:
 
-    .. math:: \ell = \max(0, 1 - yx)^2,
-              \qquad \frac{\partial\ell}{\partial x} = -2y\max(0, 1 - yx).
+    .. math:: \ell = \max(0, 1 - yz)^2,
+              \qquad \frac{\partial\ell}{\partial z} = -2y\max(0, 1 - yz).
 
-    The gradient has no jump at :math:`yx = 1`; a large violation costs its square.
+    The gradient has no jump at :math:`yz = 1`; a large violation costs its square.
 
     Args:
         input: scores (in units of the margin; their sign is the decision), any shape.
@@ -101,18 +101,18 @@ def squared_hinge_loss(input: torch.Tensor, target: torch.Tensor, *, reduction: 
 def soft_margin_loss(input: torch.Tensor, target: torch.Tensor, *, reduction: str = "mean") -> torch.Tensor:
     r"""Logistic loss for labels -1 and +1: a hinge without a kink, whose margin is never enough.
 
-    For a score :math:`x` and a label :math:`y`:
+    For a score :math:`z` and a label :math:`y`:
 
-    .. math:: \ell = \log(1 + e^{-yx}),
-              \qquad \frac{\partial\ell}{\partial x} = -y\,\sigma(-yx).
+    .. math:: \ell = \ln(1 + e^{-yz}),
+              \qquad \frac{\partial\ell}{\partial z} = -y\,\sigma(-yz).
 
-    This is the binary cross-entropy of the logit :math:`x`, with the labels -1 and +1 in place of 0 and 1. torch's
-    formula overflows where :math:`e^{-yx}` does (in float32 at :math:`yx = -89`); ``softplus`` does not.
+    This is the binary cross-entropy of the logit :math:`z`, with the labels -1 and +1 in place of 0 and 1. torch's
+    formula overflows where :math:`e^{-yz}` does (in float32 at :math:`yz = -89`); ``softplus`` does not.
 
     Args:
         input: scores (log-odds, nats), any shape.
         target: labels, -1 or +1, integers or floats in the shape of ``input``. As in torch other numbers are taken
-            as factors; a label 0 therefore costs a constant log 2 and teaches nothing.
+            as factors; a label 0 therefore costs a constant ln 2 and teaches nothing.
         reduction: "none", "sum" or "mean" (over all scores; of no scores it is NaN).
 
     Returns:
@@ -148,12 +148,12 @@ def multi_margin_loss(
 ) -> torch.Tensor:
     r"""Multi-class hinge loss of Weston and Watkins: every other class must lose by the margin.
 
-    For the scores :math:`x` of :math:`C` classes, the true class :math:`y` and the margin :math:`m`:
+    For the scores :math:`z` of :math:`C` classes, the true class :math:`y` and the margin :math:`m`:
 
-    .. math:: \ell = \frac{w_y}{C}\sum_{j \ne y} \max(0, m - x_y + x_j)^p,
-       \qquad \frac{\partial\ell}{\partial x_j} = \frac{w_y\,p}{C}\max(0, m - x_y + x_j)^{p-1}\,[m - x_y + x_j > 0]
+    .. math:: \ell = \frac{w_y}{C}\sum_{j \ne y} \max(0, m - z_y + z_j)^p,
+       \qquad \frac{\partial\ell}{\partial z_j} = \frac{w_y\,p}{C}\max(0, m - z_y + z_j)^{p-1}\,[m - z_y + z_j > 0]
 
-    for :math:`j \ne y`, and the derivative in :math:`x_y` is minus the sum of these. As in torch the sum is divided by
+    for :math:`j \ne y`, and the derivative in :math:`z_y` is minus the sum of these. As in torch the sum is divided by
     the number of classes :math:`C`, though it has :math:`C - 1` terms and the paper divides by nothing.
 
     Args:
@@ -202,11 +202,11 @@ def crammer_singer_loss(
 ) -> torch.Tensor:
     r"""Multi-class hinge loss of Crammer and Singer: the strongest other class must lose by the margin.
 
-    For the scores :math:`x`, the true class :math:`y` and the margin :math:`m`:
+    For the scores :math:`z`, the true class :math:`y` and the margin :math:`m`:
 
-    .. math:: \ell = \max\bigl(0,\; m - x_y + \max_{j \ne y} x_j\bigr),
-              \qquad \frac{\partial\ell}{\partial x_y} = -[\ell > 0],
-              \quad \frac{\partial\ell}{\partial x_{j^*}} = [\ell > 0]
+    .. math:: \ell = \max\bigl(0,\; m - z_y + \max_{j \ne y} z_j\bigr),
+              \qquad \frac{\partial\ell}{\partial z_y} = -[\ell > 0],
+              \quad \frac{\partial\ell}{\partial z_{j^*}} = [\ell > 0]
 
     for the strongest rival :math:`j^*`; rivals that tie share the gradient. The maximum leaves the true class out: to
     set its score to 0 instead makes it a rival, and the strongest where all others are negative. For the scores
@@ -254,12 +254,12 @@ def margin_ranking_loss(
 ) -> torch.Tensor:
     r"""Pairwise hinge: of two items the one that should come first must score higher, by a margin.
 
-    For scores :math:`x_1, x_2`, the order :math:`y` (+1: the first should score higher, -1: the second) and the
+    For scores :math:`z_1, z_2`, the order :math:`y` (+1: the first should score higher, -1: the second) and the
     margin :math:`m`:
 
-    .. math:: \ell = \max(0, m - y(x_1 - x_2)),
-              \qquad \frac{\partial\ell}{\partial x_1} = -\frac{\partial\ell}{\partial x_2}
-              = -y\,[m \ge y(x_1 - x_2)].
+    .. math:: \ell = \max(0, m - y(z_1 - z_2)),
+              \qquad \frac{\partial\ell}{\partial z_1} = -\frac{\partial\ell}{\partial z_2}
+              = -y\,[m \ge y(z_1 - z_2)].
 
     At the kink the gradient is that of the sloping side, as in torch: with the default margin 0 two equal scores cost
     nothing and are still pulled apart.
@@ -303,7 +303,7 @@ def margin_ranking_loss(
 
 
 def _signed_margin(input, target):
-    """Return y x, positive where the decision is right."""
+    """Return y z, positive where the decision is right."""
     scores = working_precision(input)
     return target.to(scores.dtype) * scores
 

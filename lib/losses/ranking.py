@@ -20,10 +20,10 @@ from lib.losses._common import (
 def bpr_loss(input: torch.Tensor, target: torch.Tensor, *, reduction: str = "mean") -> torch.Tensor:
     r"""Bayesian personalised ranking: the chosen item should score higher than one that was not chosen.
 
-    For the scores :math:`x_i` of the chosen item and :math:`x_j` of the other:
+    For the scores :math:`z_i` of the chosen item and :math:`z_j` of the other:
 
-    .. math:: \ell = -\log\sigma(x_i - x_j) = \log(1 + e^{x_j - x_i}),
-       \qquad \frac{\partial\ell}{\partial x_j} = -\frac{\partial\ell}{\partial x_i} = \sigma(x_j - x_i).
+    .. math:: \ell = -\ln\sigma(z_i - z_j) = \ln(1 + e^{z_j - z_i}),
+       \qquad \frac{\partial\ell}{\partial z_j} = -\frac{\partial\ell}{\partial z_i} = \sigma(z_j - z_i).
 
     Args:
         input: scores of the chosen items (log-odds, nats), shape (N,).
@@ -76,27 +76,27 @@ def sampled_softmax_loss(
 ) -> torch.Tensor:
     r"""Cross-entropy of the true item against a sample of the others, for catalogues too large for all of them.
 
-    For the score :math:`x` of the true item, the scores :math:`t_j` of :math:`K` sampled ones, and the logarithms
-    :math:`\log q` of how often an item is expected in the sample:
+    For the logit :math:`z_y` of the true item, the logits :math:`z_j` of :math:`K` sampled ones, and the counts
+    :math:`c_y` and :math:`c_j` in which these items are expected in the sample:
 
-    .. math:: \ell = \log\Bigl(1 + \sum_j e^{s_j}\Bigr),
-       \quad s_j = (t_j - \log q_j) - (x - \log q_x),
-       \qquad \frac{\partial\ell}{\partial t_j} = \frac{e^{s_j}}{1 + \sum_k e^{s_k}},
-       \quad \frac{\partial\ell}{\partial x} = -\sum_j \frac{\partial\ell}{\partial t_j}.
+    .. math:: \ell = \ln\Bigl(1 + \sum_j e^{d_j}\Bigr),
+       \quad d_j = (z_j - \ln c_j) - (z_y - \ln c_y),
+       \qquad \frac{\partial\ell}{\partial z_j} = \frac{e^{d_j}}{1 + \sum_k e^{d_k}},
+       \quad \frac{\partial\ell}{\partial z_y} = -\sum_j \frac{\partial\ell}{\partial z_j}.
 
     The correction makes up for the sampler's taste. Where :math:`K` items are drawn from :math:`Q` over all items but
-    the true one, and :math:`q_j = K\,Q(j)`, the expected :math:`\sum_j e^{t_j - \log q_j}` is that sum over all of
-    them, and ``input_log_q`` is not given: the true item was not drawn. The loss itself, a concave function of an
-    unbiased sum, is on average too small by an amount that vanishes as :math:`K` grows. Where the other rows' items
-    are the sample (in-batch negatives), ``input`` is the diagonal of the scores, ``target`` all of them, the diagonal
-    is an accidental hit, and both log-frequencies are subtracted; a factor common to all :math:`q` then cancels.
+    the true one, and :math:`c_j = K\,Q(j)`, the expected :math:`\sum_j e^{z_j - \ln c_j}` is the sum of :math:`e^z`
+    over all of them, and ``input_log_q`` is not given: the true item was not drawn. The loss itself, a concave function
+    of an unbiased sum, is on average too small by an amount that vanishes as :math:`K` grows. Where the other rows'
+    items are the sample (in-batch negatives), ``input`` is the diagonal of the scores, ``target`` all of them, the
+    diagonal is an accidental hit, and both log-frequencies are subtracted; a factor common to all :math:`c` then
+    cancels.
 
     Args:
-        input: scores of the true items (logits, nats), shape (N,).
-        target: scores of the sampled items (logits, nats), shape (N, K) with at least one sample.
-        input_log_q: logarithms of the expected counts of the true items, shape (N,). None: no correction.
-        target_log_q: logarithms of the expected counts of the sampled items, shape (K,) where all rows share the
-            sample, else (N, K). None: no correction.
+        input: logits :math:`z_y` (nats) of the true items, shape (N,).
+        target: logits :math:`z_j` (nats) of the sampled items, shape (N, K) with at least one sample.
+        input_log_q: :math:`\ln c_y`, shape (N,). None: no correction.
+        target_log_q: :math:`\ln c_j`, shape (K,) where all rows share the sample, else (N, K). None: no correction.
         accidental_hits: booleans, shape (N, K), True where a sample does not count, above all where it is the true
             item. None: all count. A row of hits only has loss 0.
         reduction: "none", "sum" or "mean" (over the rows; of no rows it is NaN).
@@ -111,9 +111,9 @@ def sampled_softmax_loss(
 
     Example:
         >>> true, sampled = torch.zeros(1), torch.zeros(1, 9)  # nine items out of 1000, and no idea which
-        >>> sampled_softmax_loss(true, sampled)  # log 10
+        >>> sampled_softmax_loss(true, sampled)  # ln 10
         tensor(2.3026)
-        >>> sampled_softmax_loss(true, sampled, target_log_q=torch.full((9,), 9 / 999).log())  # log 1000
+        >>> sampled_softmax_loss(true, sampled, target_log_q=torch.full((9,), 9 / 999).log())  # ln 1000
         tensor(6.9078)
 
     Reference:
@@ -126,10 +126,8 @@ def sampled_softmax_loss(
     truth, samples, dtype = _promoted(input, target)
     precision = samples.dtype
     if input_log_q is not None or target_log_q is not None:
-        truth, samples = (
-            double_precision(truth),
-            double_precision(samples),
-        )  # next to a score of 1e4, float32 has no room for log q
+        # Next to a score of 1e4, float32 has no room for log q.
+        truth, samples = double_precision(truth), double_precision(samples)
     if input_log_q is not None:
         truth = truth - input_log_q.to(truth.dtype)
     if target_log_q is not None:
@@ -159,23 +157,22 @@ def listwise_softmax_loss(
 ) -> torch.Tensor:
     r"""ListNet's loss: cross-entropy between the chances to be ranked first by relevance and by score.
 
-    For the scores :math:`s` of a list and the probabilities :math:`p` to be first, which are
-    :math:`\operatorname{softmax}(r)` for the relevance grades :math:`r`:
+    For the logits :math:`z` of the items of a list and their relevance grades :math:`y`, with
+    :math:`p = \operatorname{softmax}(z)` and :math:`q = \operatorname{softmax}(y)`, the chances to be first:
 
-    .. math:: \ell = -\sum_j p_j \log\frac{e^{s_j}}{\sum_k e^{s_k}},
-              \qquad \frac{\partial\ell}{\partial s_j} = \operatorname{softmax}(s)_j - p_j.
+    .. math:: \ell = -\sum_j q_j \ln p_j, \qquad \frac{\partial\ell}{\partial z_j} = p_j - q_j.
 
-    Its least value is the entropy of :math:`p`, not 0. Where the two probabilities nearly agree, the gradient is as
+    Its least value is the entropy of :math:`q`, not 0. Where the two probabilities nearly agree, the gradient is as
     exact as their rounding allows.
 
     Args:
-        input: scores (logits, nats), shape (..., L): lists of L places.
-        target: relevances, floats or integers in the shape of ``input``: grades (nats) or, where not
+        input: logits :math:`z` (nats), the scores, shape (..., L): lists of L places.
+        target: relevances :math:`y`, floats or integers in the shape of ``input``: grades (nats) or, where not
             ``softmax_target``, non-negative amounts such as clicks. They get no gradient.
         mask: booleans in the shape of ``input``, True where there is an item. Places without one do not count,
             whatever they hold, and get no gradient. None: every place has an item.
-        softmax_target: whether the target is grades, as in ListNet: :math:`p = \operatorname{softmax}(r)`. Otherwise
-            :math:`p = r / \sum_k r_k`, so that an item of no relevance has no chance to be first.
+        softmax_target: whether the target is grades, as in ListNet: :math:`q = \operatorname{softmax}(y)`. Otherwise
+            :math:`q_j = y_j / \sum_k y_k`, so that an item of no relevance has no chance to be first.
         reduction: "none", "sum" or "mean". The mean divides by the number of lists that count; a list without items,
             or without any relevance where not ``softmax_target``, has loss 0 and does not. Of no lists it is NaN.
 
@@ -190,9 +187,9 @@ def listwise_softmax_loss(
 
     Example:
         >>> scores, grades = torch.zeros(1, 3), torch.tensor([[2.0, 1.0, 0.0]])
-        >>> listwise_softmax_loss(scores, grades)  # log 3: no opinion
+        >>> listwise_softmax_loss(scores, grades)  # ln 3: no opinion
         tensor(1.0986)
-        >>> listwise_softmax_loss(scores, grades, mask=torch.tensor([[True, True, False]]))  # log 2
+        >>> listwise_softmax_loss(scores, grades, mask=torch.tensor([[True, True, False]]))  # ln 2
         tensor(0.6931)
 
     Reference:
@@ -207,7 +204,7 @@ def listwise_softmax_loss(
         nobody = ~mask.any(-1, keepdim=True)
         scores = scores.masked_fill(~mask, -torch.inf).masked_fill(nobody, 0.0)
         relevance = relevance.masked_fill(~mask, -torch.inf if softmax_target else 0.0).masked_fill(nobody, 0.0)
-    # The root of p rather than p: next to a score of -1e30 even a chance of e^-100 counts.
+    # The root of q rather than q: next to a score of -1e30 even a chance of e^-100 counts.
     root = _odds(relevance / 2)[0] if softmax_target else _relative(relevance).sqrt()
     norm = root.norm(dim=-1)
     counts = norm != 0 if mask is None else (norm != 0) & mask.any(-1)

@@ -23,9 +23,9 @@ def mse_loss(
 ) -> torch.Tensor:
     r"""Squared error: twice the residual is its gradient, and the mean its minimiser.
 
-    For the residual :math:`r = x - y`, prediction minus target,
+    For the residual :math:`r = \hat y - y`, prediction minus target,
 
-    .. math:: \ell = r^2, \qquad \frac{\partial\ell}{\partial x} = 2r.
+    .. math:: \ell = r^2, \qquad \frac{\partial\ell}{\partial\hat y} = 2r.
 
     Args:
         input: predictions, any shape, in the unit of the target.
@@ -59,9 +59,9 @@ def l1_loss(
 ) -> torch.Tensor:
     r"""Absolute error: its gradient is a sign, and the median its minimiser.
 
-    For the residual :math:`r = x - y`, prediction minus target,
+    For the residual :math:`r = \hat y - y`, prediction minus target,
 
-    .. math:: \ell = |r|, \qquad \frac{\partial\ell}{\partial x} = \operatorname{sign}(r),
+    .. math:: \ell = |r|, \qquad \frac{\partial\ell}{\partial\hat y} = \operatorname{sign}(r),
 
     and 0, the middle of the subgradients, at the kink.
 
@@ -101,11 +101,11 @@ def huber_loss(
 ) -> torch.Tensor:
     r"""Huber loss: half the squared error up to ``delta``, straight on from there.
 
-    For the residual :math:`r = x - y`, and :math:`c = \min(\max(r, -\delta), \delta)`, the residual clipped,
+    For the residual :math:`r = \hat y - y`, and :math:`c = \min(\max(r, -\delta), \delta)`, the residual clipped,
 
     .. math:: \ell = c\,\Bigl(r - \frac{c}{2}\Bigr)
               = \begin{cases} r^2/2 & |r| \le \delta \\ \delta\,(|r| - \delta/2) & \text{else,} \end{cases}
-              \qquad \frac{\partial\ell}{\partial x} = c.
+              \qquad \frac{\partial\ell}{\partial\hat y} = c.
 
     Args:
         input: predictions, any shape, in the unit of the target.
@@ -152,11 +152,11 @@ def smooth_l1_loss(
 ) -> torch.Tensor:
     r"""Smooth absolute error: the Huber loss divided by its threshold, so that far out the slope is 1.
 
-    For the residual :math:`r = x - y`, and :math:`c = \min(\max(r, -\beta), \beta)`, the residual clipped,
+    For the residual :math:`r = \hat y - y`, and :math:`c = \min(\max(r, -\beta), \beta)`, the residual clipped,
 
     .. math:: \ell = \frac{c}{\beta}\,\Bigl(r - \frac{c}{2}\Bigr)
               = \begin{cases} r^2/(2\beta) & |r| \le \beta \\ |r| - \beta/2 & \text{else,} \end{cases}
-              \qquad \frac{\partial\ell}{\partial x} = \frac{c}{\beta}.
+              \qquad \frac{\partial\ell}{\partial\hat y} = \frac{c}{\beta}.
 
     Args:
         input: predictions, any shape, in the unit of the target.
@@ -200,10 +200,10 @@ def smooth_l1_loss(
 def log_cosh_loss(input: torch.Tensor, target: torch.Tensor, *, reduction: str = "mean") -> torch.Tensor:
     r"""Logarithm of the hyperbolic cosine: a parabola near 0, straight far out, and smooth throughout.
 
-    For the residual :math:`r = x - y`, prediction minus target,
+    For the residual :math:`r = \hat y - y`, prediction minus target,
 
-    .. math:: \ell = \log\cosh r = \log\bigl(1 + 2\sinh^2(r/2)\bigr) = \log(e^r + e^{-r}) - \log 2,
-              \qquad \frac{\partial\ell}{\partial x} = \tanh r.
+    .. math:: \ell = \ln\cosh r = \ln\bigl(1 + 2\sinh^2(r/2)\bigr) = \ln(e^r + e^{-r}) - \ln 2,
+              \qquad \frac{\partial\ell}{\partial\hat y} = \tanh r.
 
     The first form is the one computed for :math:`|r| < 1`, where the logarithms of the second cancel; the second
     further out, where the hyperbolic sine of the first overflows.
@@ -242,10 +242,10 @@ def log_cosh_loss(input: torch.Tensor, target: torch.Tensor, *, reduction: str =
 def quantile_loss(input: torch.Tensor, target: torch.Tensor, *, q: float, reduction: str = "mean") -> torch.Tensor:
     r"""Quantile loss, also called pinball loss: its minimiser is the ``q``-quantile.
 
-    For the residual :math:`r = x - y`, prediction minus target,
+    For the residual :math:`r = \hat y - y`, prediction minus target,
 
     .. math:: \ell = \max\bigl(-q\,r,\ (1-q)\,r\bigr),
-              \qquad \frac{\partial\ell}{\partial x} = \begin{cases} -q & x < y \\ 1-q & x > y, \end{cases}
+              \qquad \frac{\partial\ell}{\partial\hat y} = \begin{cases} -q & r < 0 \\ 1-q & r > 0, \end{cases}
 
     and the middle of the two, :math:`1/2 - q`, at the kink. A prediction that is too low by one costs :math:`q`, one
     that is too high by one costs :math:`1-q`.
@@ -283,10 +283,10 @@ def charbonnier_loss(
 ) -> torch.Tensor:
     r"""Charbonnier loss: absolute error whose kink is rounded off within ``eps``.
 
-    For the residual :math:`r = x - y`, prediction minus target,
+    For the residual :math:`r = \hat y - y`, prediction minus target,
 
     .. math:: \ell = \sqrt{r^2 + \varepsilon^2},
-              \qquad \frac{\partial\ell}{\partial x} = \frac{r}{\sqrt{r^2 + \varepsilon^2}}.
+              \qquad \frac{\partial\ell}{\partial\hat y} = \frac{r}{\sqrt{r^2 + \varepsilon^2}}.
 
     The smallest loss is :math:`\varepsilon`, not 0.
 
@@ -332,19 +332,20 @@ def poisson_nll_loss(
 ) -> torch.Tensor:
     r"""Negative log-likelihood of counts under a Poisson distribution.
 
-    For the logarithm :math:`x` of the rate and the count :math:`y`, and without what does not depend on :math:`x`,
+    For the logarithm :math:`z` of the rate and the count :math:`y`, and without what does not depend on :math:`z`,
 
-    .. math:: \ell = e^x - y x, \qquad \frac{\partial\ell}{\partial x} = e^x - y;
+    .. math:: \ell = e^z - y z, \qquad \frac{\partial\ell}{\partial z} = e^z - y;
 
-    for the rate :math:`x` itself (``log_input=False``)
+    for the rate :math:`\hat y` itself (``log_input=False``)
 
-    .. math:: \ell = x - y\log(x + \varepsilon), \qquad \frac{\partial\ell}{\partial x} = 1 - \frac{y}{x+\varepsilon}.
+    .. math:: \ell = \hat y - y\ln(\hat y + \varepsilon),
+              \qquad \frac{\partial\ell}{\partial\hat y} = 1 - \frac{y}{\hat y + \varepsilon}.
 
     Args:
         input: logarithms of the rates, or rates where ``log_input`` is false; any shape.
         target: counts, integers or floats, the shape of ``input``.
         log_input: whether ``input`` holds logarithms.
-        full: whether to add Stirling's approximation :math:`y\log y - y + \tfrac12\log(2\pi y)` of :math:`\log y!`
+        full: whether to add Stirling's approximation :math:`y\ln y - y + \tfrac12\ln(2\pi y)` of :math:`\ln y!`
             (for counts above 1; it is 0 for the others).
         eps: what is added to a rate before its logarithm is taken (only where ``log_input`` is false).
         reduction: "none", "sum" or "mean" over the elements.
@@ -399,18 +400,18 @@ def gaussian_nll_loss(
 ) -> torch.Tensor:
     r"""Negative log-likelihood of a number under a normal distribution whose variance is predicted too.
 
-    For the mean :math:`x`, the variance :math:`v`, the observation :math:`y` and the standardised residual
-    :math:`z = (x - y)/\sqrt v`, and without the constant,
+    For the mean :math:`\hat y`, the variance :math:`v`, the observation :math:`y` and the residual
+    :math:`r = \hat y - y`, and without the constant,
 
-    .. math:: \ell = \frac12\bigl(\log v + z^2\bigr), \qquad \frac{\partial\ell}{\partial x} = \frac{z}{\sqrt v},
-              \qquad \frac{\partial\ell}{\partial v} = \frac{1 - z^2}{2v}.
+    .. math:: \ell = \frac12\Bigl(\ln v + \frac{r^2}{v}\Bigr), \qquad \frac{\partial\ell}{\partial\hat y} = \frac rv,
+              \qquad \frac{\partial\ell}{\partial v} = \frac{1}{2v} \Bigl(1 - \frac{r^2}{v}\Bigr).
 
     Args:
         input: predicted means, any shape, in the unit of the target.
         target: what was observed, the shape of ``input``.
         var: predicted variances, 0 or above: a number, a tensor of the shape of ``input``, or one that lacks its last
             dimension or has a single 1 in place of a dimension (one variance for several means).
-        full: whether to add the constant :math:`\tfrac12\log 2\pi`.
+        full: whether to add the constant :math:`\tfrac12\ln 2\pi`.
         eps: the smallest variance to compute with. A smaller ``var`` is raised to it, and its gradient is that at
             ``eps``, not zero, so that it can recover.
         reduction: "none", "sum" or "mean" over the elements.
@@ -456,14 +457,14 @@ def general_robust_loss(
 ) -> torch.Tensor:
     r"""Barron's general robust loss: one family from the squared error to losses that ignore outliers.
 
-    For the residual in units of the scale :math:`z = (x - y)/c` and :math:`b = |\alpha - 2|`,
+    For the residual in units of the scale :math:`u = (\hat y - y)/c` and :math:`b = |\alpha - 2|`,
 
-    .. math:: \ell = \frac{b}{\alpha}\Bigl(\Bigl(1 + \frac{z^2}{b}\Bigr)^{\alpha/2} - 1\Bigr),
-              \qquad \frac{\partial\ell}{\partial x} = \frac{z}{c}\Bigl(1 + \frac{z^2}{b}\Bigr)^{\alpha/2 - 1}.
+    .. math:: \ell = \frac{b}{\alpha}\Bigl(\Bigl(1 + \frac{u^2}{b}\Bigr)^{\alpha/2} - 1\Bigr),
+              \qquad \frac{\partial\ell}{\partial\hat y} = \frac{u}{c}\Bigl(1 + \frac{u^2}{b}\Bigr)^{\alpha/2 - 1}.
 
     It is half the squared error at :math:`\alpha = 2`, pseudo-Huber (Charbonnier) at 1, Cauchy at 0, Geman-McClure at
     -2 and Welsch at :math:`-\infty`. The form computed has no 0/0 at :math:`\alpha = 0`: with
-    :math:`\lambda = \log(1 + z^2/b)` and :math:`\varphi(u) = (e^u - 1)/u`,
+    :math:`\lambda = \ln(1 + u^2/b)` and :math:`\varphi(s) = (e^s - 1)/s`,
 
     .. math:: \ell = \frac{b\lambda}{2}\,\varphi\Bigl(\frac{\alpha\lambda}{2}\Bigr), \qquad
               \frac{\partial\ell}{\partial\alpha}
@@ -478,7 +479,7 @@ def general_robust_loss(
         target: what was observed, the shape of ``input``.
         alpha: the shape, any number or infinity: a number, or a tensor that broadcasts to the shape of ``input``.
         scale: the residual, above 0 and in the unit of the target, at which an error starts to count as an outlier: a
-            number, or a tensor that broadcasts to the shape of ``input``.
+            number :math:`c`, or a tensor that broadcasts to the shape of ``input``.
         reduction: "none", "sum" or "mean" over the elements.
 
     Returns:
@@ -503,14 +504,14 @@ def general_robust_loss(
     bad = ~((scale > 0) & (scale < math.inf))
     if any_true(bad):
         raise ValueError(f"scale must be above 0 and finite, got {scale[bad].flatten()[0].item()}")
-    z = (input.double() - target.double()) / scale
+    u = (input.double() - target.double()) / scale
     # Beyond 1e30 the loss is that of infinity to the last digit.
-    alpha = alpha.clamp(-1e30, 1e30).expand_as(z)
-    return as_result(reduce(_GeneralRobust.apply(z, alpha), reduction), dtype)
+    alpha = alpha.clamp(-1e30, 1e30).expand_as(u)
+    return as_result(reduce(_GeneralRobust.apply(u, alpha), reduction), dtype)
 
 
 class _GeneralRobust(torch.autograd.Function):
-    """The general robust loss of z and alpha, with derivatives in which nothing cancels.
+    """The general robust loss of u and alpha, with derivatives in which nothing cancels.
 
     The integrand of the derivative in alpha is positive; written as t - 1 + exp(-t), its factor would cancel at small
     t, so the integral is taken by parts, with 1 - exp(-t) and the integral of the exponential from t onwards.
@@ -519,8 +520,8 @@ class _GeneralRobust(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(z, alpha):
-        b, _, lam = _GeneralRobust.terms(z, alpha)
+    def forward(u, alpha):
+        b, _, lam = _GeneralRobust.terms(u, alpha)
         return b * lam / 2 * _phi(alpha * lam / 2)
 
     @staticmethod
@@ -529,21 +530,19 @@ class _GeneralRobust(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
-        z, alpha = ctx.saved_tensors
-        b, sign, lam = _GeneralRobust.terms(z, alpha)
-        root = torch.exp(
-            sign * b * lam / 4
-        )  # multiplied in twice, as its square can underflow where the product does not
-        in_z = gradient * z * root * root
+        u, alpha = ctx.saved_tensors
+        b, sign, lam = _GeneralRobust.terms(u, alpha)
+        root = torch.exp(sign * b * lam / 4)  # multiplied in twice: its square can underflow where the product does not
+        in_u = gradient * u * root * root
         in_alpha = gradient * b / 4 * _GeneralRobust.integral(alpha / 2, lam) if ctx.needs_input_grad[1] else None
-        return in_z, in_alpha
+        return in_u, in_alpha
 
     @staticmethod
-    def terms(z, alpha):
-        """Return |alpha - 2|, kept from 0 by the spacing of the floats there, its sign, and log(1 + z^2 / b)."""
+    def terms(u, alpha):
+        """Return |alpha - 2|, kept from 0 by the spacing of the floats there, its sign, and log(1 + u^2 / b)."""
         sign = torch.where(alpha > 2, 1.0, -1.0).to(alpha.dtype)
         b = (sign * (alpha - 2)).clamp(min=2**-52)
-        return b, sign, torch.log1p(z * z / b)
+        return b, sign, torch.log1p(u * u / b)
 
     @staticmethod
     def integral(a, lam):
@@ -567,11 +566,11 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
 _GAUSS_LEGENDRE = ((_NODES + 1) / 2).tolist(), (_WEIGHTS / 2).tolist()  # on the interval [0, 1]
 
 
-def _phi(u):
-    """Return (exp(u) - 1) / u, and its series near 0, which has the right derivatives there."""
-    near = u.abs() < 1e-3
-    safe = torch.where(near, 1.0, u)
-    small = torch.where(near, u, 0.0)
+def _phi(s):
+    """Return (exp(s) - 1) / s, and its series near 0, which has the right derivatives there."""
+    near = s.abs() < 1e-3
+    safe = torch.where(near, 1.0, s)
+    small = torch.where(near, s, 0.0)
     series = 1 + small / 2 * (1 + small / 3 * (1 + small / 4 * (1 + small / 5)))
     return torch.where(near, series, torch.expm1(safe) / safe)
 

@@ -23,8 +23,8 @@ def entropy_loss(input: torch.Tensor, *, reduction: str = "mean") -> torch.Tenso
 
     For logits :math:`z` and :math:`p = \operatorname{softmax}(z)`,
 
-    .. math:: \ell = -\sum_j p_j \log p_j = \log(1 + R) - \sum_j p_j d_j,
-              \qquad \frac{\partial\ell}{\partial z_j} = -p_j\,(\log p_j + \ell) = p_j \Bigl(\sum_k p_k d_k - d_j\Bigr),
+    .. math:: \ell = -\sum_j p_j \ln p_j = \ln(1 + R) - \sum_j p_j d_j,
+              \qquad \frac{\partial\ell}{\partial z_j} = -p_j\,(\ln p_j + \ell) = p_j \Bigl(\sum_k p_k d_k - d_j\Bigr),
 
     where :math:`d = z - \max z` and :math:`R` is the sum of :math:`e^{d_j}` over all classes but the likeliest. The
     right-hand forms are the ones computed: a nearly certain prediction keeps its small entropy. Added to the loss of
@@ -37,7 +37,7 @@ def entropy_loss(input: torch.Tensor, *, reduction: str = "mean") -> torch.Tenso
         reduction: "none", "sum" or "mean" (over the rows of C logits; of no rows it is NaN).
 
     Returns:
-        The entropy in nats, between 0 and log C, in the dtype of ``input`` (computed in float32 where that is a half
+        The entropy in nats, between 0 and ln C, in the dtype of ``input`` (computed in float32 where that is a half
         precision): a scalar, or the shape of ``input`` without C where ``reduction`` is "none".
 
     Raises:
@@ -65,15 +65,13 @@ def pseudo_label_loss(
 ) -> torch.Tensor:
     r"""Cross-entropy with the class that the model itself is sure of, as in FixMatch.
 
-    For logits :math:`z` of a strongly distorted view of a sample, logits :math:`t` of a weakly distorted one and
-    :math:`p = \operatorname{softmax}(t)`,
+    For logits :math:`z` of a strongly distorted view of a sample, logits :math:`t` of a weakly distorted one,
+    :math:`p = \operatorname{softmax}(z)`, :math:`q = \operatorname{softmax}(t)` and the threshold :math:`c`,
 
-    .. math:: \ell = \bigl[\max_j p_j \ge \tau\bigr]\,\operatorname{cross\_entropy}(z, \hat y),
-              \quad \hat y = \operatorname*{arg\,max}_j p_j,
-              \qquad \frac{\partial\ell}{\partial z_j} = \bigl[\max_j p_j \ge \tau\bigr]
-              \bigl(\operatorname{softmax}(z)_j - [j = \hat y]\bigr).
+    .. math:: \ell = -[q_{\hat y} \ge c] \ln p_{\hat y}, \quad \hat y = \operatorname*{arg\,max}_j q_j,
+              \qquad \frac{\partial\ell}{\partial z_j} = [q_{\hat y} \ge c]\,(p_j - [j = \hat y]).
 
-    Whether :math:`p_{\hat y} \ge \tau` is decided by the log-odds against :math:`\hat y`: a probability itself would
+    Whether :math:`q_{\hat y} \ge c` is decided by the log-odds against :math:`\hat y`: a probability itself would
     round to 1 as soon as the others have less than 1e-7 together (in float32).
 
     Args:
@@ -81,7 +79,7 @@ def pseudo_label_loss(
         target: logits (nats) of the view to believe, in the shape of ``input``. No gradient flows to them. Logits that
             are -inf rule classes out. A row with a NaN, a +inf or nothing but -inf has no probabilities: its loss and
             gradient are NaN, for a broken teacher must not look like an unsure one.
-        threshold: the probability :math:`\tau`, in [0, 1], from which on a guess is believed: at 0 all are, as in Lee's
+        threshold: the probability :math:`c`, in [0, 1], from which on a guess is believed: at 0 all are, as in Lee's
             pseudo-labels, at 1 only those that rule out every other class.
         reduction: "none", "sum" or "mean". As in FixMatch the mean is over all rows, those that cost 0 because
             nothing is believed included: the loss grows as the model becomes sure. Of no rows it is NaN.
@@ -108,7 +106,7 @@ def pseudo_label_loss(
     _check_logits("target", target)
     check_same_shape(input, target)
     check_number("threshold", threshold, lambda share: 0 <= share <= 1, "between 0 and 1")
-    log_odds, label = _doubt(working_precision(target.detach()), class_dim)
+    log_odds, label = _log_odds_against_the_likeliest(working_precision(target.detach()), class_dim)
     unsure = log_odds > _log_odds(threshold)
     unbelieved = -1
     loss = cross_entropy(
@@ -123,15 +121,15 @@ def consistency_loss(
 ) -> torch.Tensor:
     r"""Disagreement of a student with a teacher about the same sample, seen twice.
 
-    For logits :math:`z` of the student, :math:`t` of the teacher, :math:`q = \operatorname{softmax}(z)` and
-    :math:`p = \operatorname{softmax}(t)`, "mse" is the mean square of the differences and "kl" the divergence:
+    For logits :math:`z` of the student, :math:`t` of the teacher, :math:`p = \operatorname{softmax}(z)` and
+    :math:`q = \operatorname{softmax}(t)`, "mse" is the mean square of the differences and "kl" the divergence:
 
-    .. math:: \ell_\text{mse} = \frac1C \sum_j (q_j - p_j)^2,
+    .. math:: \ell_\text{mse} = \frac1C \sum_j (p_j - q_j)^2,
               \qquad \frac{\partial\ell_\text{mse}}{\partial z_j}
-              = \tfrac2C\,q_j \Bigl(q_j - p_j - \sum_k q_k (q_k - p_k)\Bigr),
+              = \tfrac2C\,p_j \Bigl(p_j - q_j - \sum_k p_k (p_k - q_k)\Bigr),
 
-    .. math:: \ell_\text{kl} = \mathrm{KL}(p \,\|\, q) = \sum_j p_j \log\frac{p_j}{q_j},
-              \qquad \frac{\partial\ell_\text{kl}}{\partial z_j} = q_j - p_j.
+    .. math:: \ell_\text{kl} = D(q \,\|\, p) = \sum_j q_j \ln\frac{q_j}{p_j},
+              \qquad \frac{\partial\ell_\text{kl}}{\partial z_j} = p_j - q_j.
 
     "mse" is bounded and forgives a teacher that is wrong (a mean teacher, the Pi-model); "kl" is not, and pulls hardest
     where the student is surest of something else (virtual adversarial training, unsupervised data augmentation). Both
@@ -183,8 +181,8 @@ def _entropy(logits, class_dim):
     """Return the entropy of the softmax, with the class dimension kept."""
     below, likeliest = _below_the_likeliest(logits, class_dim)
     odds = below.exp().scatter(class_dim, likeliest, 0.0)  # of the others: next to a 1 they would be rounded away
-    doubt = odds.sum(class_dim, keepdim=True)
-    return doubt.log1p() - (odds * below).sum(class_dim, keepdim=True) / (1 + doubt)
+    rest = odds.sum(class_dim, keepdim=True)
+    return rest.log1p() - (odds * below).sum(class_dim, keepdim=True) / (1 + rest)
 
 
 def _entropy_slope(logits, class_dim):
@@ -201,7 +199,7 @@ def _below_the_likeliest(logits, class_dim):
     return (logits - top).clamp(min=-1000), index  # exp(-1000) is 0 in every dtype, and 0 * 1000 is no NaN
 
 
-def _doubt(logits, class_dim):
+def _log_odds_against_the_likeliest(logits, class_dim):
     """Return the log-odds against the likeliest class, NaN where the logits are no distribution, and that class."""
     top, label = logits.max(class_dim, keepdim=True)
     log_odds = (logits - top).scatter(class_dim, label, -torch.inf).logsumexp(class_dim, keepdim=True)
@@ -218,27 +216,27 @@ def _log_odds(probability):
 
 def _softmax_distance(student, teacher, class_dim):
     """Return the mean square of softmax(student) - softmax(teacher), to full precision also where they nearly agree."""
-    q = student.softmax(class_dim)
+    p = student.softmax(class_dim)
     with torch.no_grad():
-        difference = _softmax_difference(student, teacher, q, class_dim)
+        difference = _softmax_difference(student, teacher, p, class_dim)
         surest = student.argmax(class_dim, keepdim=True)
         force = 2 * (difference - difference.gather(class_dim, surest))
-    # The changes of q sum to 0: what all their factors have in common does not count, and would cancel for the surest.
-    change = q - q.detach()  # zeros, whose derivative is that of q
+    # The changes of p sum to 0: what all their factors have in common does not count, and would cancel for the surest.
+    change = p - p.detach()  # zeros, whose derivative is that of p
     return torch.addcmul(difference * difference, force + change, change).mean(class_dim)
 
 
-def _softmax_difference(student, teacher, q, class_dim):
-    """Return q - softmax(teacher), where q is softmax(student)."""
-    p = teacher.softmax(class_dim)
+def _softmax_difference(student, teacher, p, class_dim):
+    """Return p - softmax(teacher), where p is softmax(student)."""
+    q = teacher.softmax(class_dim)
     likeliest = teacher.argmax(class_dim, keepdim=True)
     shift = student - teacher
     shift -= shift.gather(class_dim, likeliest)
-    # q is scaled exp(shift): first the gain of each class, exact also where it is small, then what all lose for it
-    scaled = p * (q.gather(class_dim, likeliest) / p.gather(class_dim, likeliest))
+    # p is scaled exp(shift): first the gain of each class, exact also where it is small, then what all lose for it
+    scaled = q * (p.gather(class_dim, likeliest) / q.gather(class_dim, likeliest))
     shift = shift.nan_to_num(nan=0.0)  # of two logits -inf
-    gain = torch.lerp(shift.clamp(-1, 1).expm1_().mul_(scaled), q - scaled, _beyond(shift, 1))
-    return gain - p.mul_(gain.sum(class_dim, keepdim=True))
+    gain = torch.lerp(shift.clamp(-1, 1).expm1_().mul_(scaled), p - scaled, _beyond(shift, 1))
+    return gain - q.mul_(gain.sum(class_dim, keepdim=True))
 
 
 def _check_logits(name, logits):

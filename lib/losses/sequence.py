@@ -9,8 +9,10 @@ from lib.losses._common import (
     as_result,
     check_class_indices,
     check_floating,
+    check_integer,
     check_integers,
     check_reduction,
+    double_precision,
     reduce,
     working_precision,
 )
@@ -33,7 +35,7 @@ def sequence_cross_entropy(
 
     For the logits :math:`z_{nt}` of token t of sequence n and its true class :math:`y_{nt}`:
 
-    .. math:: \ell_{nt} = -\log\operatorname{softmax}(z_{nt})_{y_{nt}},
+    .. math:: \ell_{nt} = -\ln\operatorname{softmax}(z_{nt})_{y_{nt}},
        \qquad \frac{\partial\ell_{nt}}{\partial z_{ntj}} = \operatorname{softmax}(z_{nt})_j - [j = y_{nt}].
 
     Padding has loss 0, gets no gradient and is not counted: however long the batch is padded, nothing changes.
@@ -114,8 +116,8 @@ def ctc_loss(
     An alignment :math:`\pi` gives each of the T frames a label or the blank; it spells the target if the target is
     left after merging repeats and then removing blanks. The probability of the target is the sum over all of them:
 
-    .. math:: \ell = -\log \sum_{\pi \text{ spells } y} \prod_t p_t(\pi_t),
-              \qquad \frac{\partial\ell}{\partial \log p_t(k)} = -P(\pi_t = k \mid y).
+    .. math:: \ell = -\ln \sum_{\pi \text{ spells } y} \prod_t p_t(\pi_t),
+              \qquad \frac{\partial\ell}{\partial \ln p_t(k)} = -P(\pi_t = k \mid y).
 
     The sum runs over the states of :math:`\varnothing\, y_1 \varnothing\, y_2 \dots y_S \varnothing`: from one frame to
     the next an alignment stays, takes one step, or skips a blank between two different labels.
@@ -147,7 +149,7 @@ def ctc_loss(
 
     Example:
         >>> log_probs = torch.full((3, 1, 2), 0.5).log()  # three frames, one label and the blank
-        >>> ctc_loss(log_probs, torch.tensor([[1]]), [3], [1])  # 6 of 8 alignments: log(8 / 6)
+        >>> ctc_loss(log_probs, torch.tensor([[1]]), [3], [1])  # 6 of 8 alignments: ln(8 / 6)
         tensor(0.2877)
         >>> ctc_loss(log_probs, torch.tensor([[1, 1]]), [3], [2], reduction="sum")  # 1 of 8, label blank label
         tensor(2.0794)
@@ -181,9 +183,10 @@ class _AlignmentLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(log_probs, states, input_lengths, target_lengths):
-        alphas = _alphas(_emissions(log_probs, states, input_lengths), _barriers(states, log_probs.device))
+        emissions = _emissions(log_probs, states, input_lengths)
+        alphas = _alphas(emissions, _barriers(states, emissions))
         at_end = alphas[input_lengths, torch.arange(len(states), device=alphas.device)]
-        total = (at_end + _ends(states, target_lengths, alphas.dtype)).logsumexp(1)
+        total = (at_end + _ends(states, target_lengths, alphas)).logsumexp(1)
         # In the dtype of the recursion: there, infinity says that there is no alignment, not that one is very unlikely.
         return (-total).masked_fill(total < _impossible(total.dtype) / 2, torch.inf), alphas
 
@@ -195,10 +198,11 @@ class _AlignmentLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient, _):
         log_probs, states, input_lengths, target_lengths, loss, alphas = ctx.saved_tensors
-        emissions, barriers = _emissions(log_probs, states, input_lengths), _barriers(states, log_probs.device)
+        emissions = _emissions(log_probs, states, input_lengths)
+        barriers = _barriers(states, emissions)
         if torch.is_grad_enabled():  # a second derivative is wanted, and the saved ones do not remember their origin
             alphas = _alphas(emissions, barriers)
-        betas = _betas(emissions, barriers, _ends(states, target_lengths, alphas.dtype), input_lengths)
+        betas = _betas(emissions, barriers, _ends(states, target_lengths, alphas), input_lengths)
         counts = _inside(input_lengths, len(log_probs)) & (loss != torch.inf)
         posterior = (alphas[1:] + betas[1:]).softmax(2) * counts.unsqueeze(2)
         # Summed over the states of each class: all blanks first, then the labels.
@@ -215,25 +219,24 @@ def _inside(lengths, steps):
 
 def _emissions(log_probs, states, input_lengths):
     """Return the log-probability with which each frame emits the class of each state, shape (T, N, 2S + 1)."""
-    emissions = log_probs.gather(2, states.expand(len(log_probs), *states.shape)).to(_precision(log_probs.device))
+    emissions = double_precision(log_probs.gather(2, states.expand(len(log_probs), *states.shape)))
     beyond = ~_inside(input_lengths, len(log_probs)).unsqueeze(2)  # there may be anything
     return emissions.clamp(min=_impossible(emissions.dtype)).masked_fill(beyond, 0.0)
 
 
-def _barriers(states, device):
+def _barriers(states, like):
     """Return what it costs to skip into each state: 0 from one label to a different one, else it is impossible."""
     allowed = torch.zeros_like(states, dtype=torch.bool)
     allowed[:, 2:] = states[:, 2:] != states[:, :-2]
-    dtype = _precision(device)
-    return torch.zeros(states.shape, dtype=dtype, device=device).masked_fill(~allowed, _impossible(dtype))
+    return like.new_zeros(states.shape).masked_fill(~allowed, _impossible(like.dtype))
 
 
-def _ends(states, target_lengths, dtype):
+def _ends(states, target_lengths, like):
     """Return what it costs to end in each state: 0 in the last label and the blank behind it, else it is impossible."""
     state = torch.arange(states.shape[1], device=states.device)
     last = 2 * target_lengths.unsqueeze(1)
     allowed = (state == last) | (state == last - 1)
-    return torch.zeros(states.shape, dtype=dtype, device=states.device).masked_fill(~allowed, _impossible(dtype))
+    return like.new_zeros(states.shape).masked_fill(~allowed, _impossible(like.dtype))
 
 
 def _alphas(emissions, barriers):
@@ -258,11 +261,6 @@ def _betas(emissions, barriers, ends, input_lengths):
         beta = torch.logaddexp(torch.logaddexp(after[:, :-2], after[:, 1:-1]), skips[:, 2:])
         betas.append(torch.where((time < input_lengths).unsqueeze(1), beta, ends))
     return torch.stack(betas[::-1])
-
-
-def _precision(device):
-    """Return the dtype of the recursion: float64, where the device has it."""
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _impossible(dtype):
@@ -331,8 +329,7 @@ def _check_tokens(input, target, padding_index, average, reduction):
         raise ValueError(f"average must be 'token' or 'sequence', got {average!r}")
     check_floating("input", input)
     check_integers("target", target, "class indices")
-    if not isinstance(padding_index, int) or isinstance(padding_index, bool):
-        raise TypeError(f"padding_index must be an integer, got {padding_index!r}")
+    check_integer("padding_index", padding_index)
     if input.dim() != 3 or target.shape != input.shape[:2] or input.shape[2] == 0:
         raise ValueError(
             "input must have shape (N, T, C) with at least one class and target (N, T), "
@@ -357,7 +354,6 @@ def _check_frames(log_probs, targets, blank, reduction, zero_infinity):
             f"targets for {samples} sequences must have shape ({samples}, S) or (sum of target_lengths,), "
             f"got {tuple(targets.shape)}"
         )
-    if not isinstance(blank, int) or isinstance(blank, bool):
-        raise TypeError(f"blank must be an integer, got {blank!r}")
+    check_integer("blank", blank)
     if not 0 <= blank < log_probs.shape[-1]:
         raise ValueError(f"blank must be a class index in [0, {log_probs.shape[-1]}), got {blank}")

@@ -30,14 +30,14 @@ def pgd(weight, bias, input, target, *, epsilon, step_size=None, steps=10, bound
 
 
 def trades_loss(input, adversarial, target, *, beta=6.0):
-    r"""Return :math:`-\log p_y + \beta\,\mathrm{KL}(p \,\|\, q)`, p and q the softmax of the two kinds of logits."""
+    r"""Return :math:`-\ln p_y + \beta\,D(p \,\|\, q)`, p and q the softmax of the two kinds of logits."""
     log_p, log_q = (_log_softmax(*_doubles(logits)) for logits in (input, adversarial))
-    surprise = -np.take_along_axis(log_p, np.asarray(target)[..., None], -1)[..., 0]
-    return surprise + beta * _divergence(log_p, log_q)[..., 0]
+    loss = -np.take_along_axis(log_p, np.asarray(target)[..., None], -1)[..., 0]
+    return loss + beta * _divergence(log_p, log_q)[..., 0]
 
 
 def trades_loss_grad(input, adversarial, target, *, beta=6.0):
-    r"""Return :math:`p_j - [j = y] + \beta\,p_j (\log(p_j / q_j) - \mathrm{KL})` and :math:`\beta\,(q - p)`."""
+    r"""Return :math:`p_j - [j = y] + \beta\,p_j (\ln(p_j / q_j) - D(p \,\|\, q))` and :math:`\beta\,(q - p)`."""
     log_p, log_q = (_log_softmax(*_doubles(logits)) for logits in (input, adversarial))
     p, q = np.exp(log_p), np.exp(log_q)
     clean = p - _one_hot(target, p.shape[-1]) + beta * p * (log_p - log_q - _divergence(log_p, log_q))

@@ -19,18 +19,17 @@ def _log(p):
 
 
 def kl_div(input, target, *, log_target=False):
-    """(log p - x) p, and 0 where p = 0."""
-    x, target = np.float64(input), np.float64(target)
-    root = (
-        np.exp(target / 2) if log_target else np.sqrt(target)
-    )  # of p, which may under- or overflow where the loss does not
-    log_p = np.where(target == -np.inf, 0.0, target) if log_target else _log(target)
-    x = np.where((root == 0) & (x == -np.inf), 0.0, x)
-    return root * (log_p - x) * root
+    """(log q - log p) q, and 0 where q = 0."""
+    log_p, target = np.float64(input), np.float64(target)
+    # The root of q, which may under- or overflow where the loss does not
+    root = np.exp(target / 2) if log_target else np.sqrt(target)
+    log_q = np.where(target == -np.inf, 0.0, target) if log_target else _log(target)
+    log_p = np.where((root == 0) & (log_p == -np.inf), 0.0, log_p)
+    return root * (log_q - log_p) * root
 
 
 def kl_div_grad(input, target, *, log_target=False):
-    """-p."""
+    """-q, in log p."""
     return -np.exp(np.float64(target)) if log_target else -np.float64(target)
 
 
@@ -70,34 +69,34 @@ def gaussian_kl_grad(mean, log_variance):
 
 
 def distillation_loss(input, teacher, target, *, temperature=4.0, weight=0.9):
-    """Loss w T^2 sum_j p_j (e^r_j - 1 - r_j) + (1 - w) cross_entropy, r = log q - log p; z (N, C), y (N,)."""
+    """Loss w tau^2 sum_j q_j (e^d_j - 1 - d_j) + (1 - w) cross_entropy, d = log p - log q; z (N, C), y (N,)."""
     student, teacher = np.float64(input), np.float64(teacher)
-    q, p, r = _softened(student, teacher, temperature)
-    near = abs(r) < 0.5
-    small = np.where(near, r, 0.0)
-    agreement = p * (temperature * small) ** 2 * _phi2(small)
-    disagreement = (q - p - p * r) * temperature**2
+    p, q, d = _softened(student, teacher, temperature)
+    near = abs(d) < 0.5
+    small = np.where(near, d, 0.0)
+    agreement = q * (temperature * small) ** 2 * _phi2(small)
+    disagreement = (p - q - q * d) * temperature**2
     soft = np.where(near, agreement, disagreement).sum(1)
     return weight * soft + (1 - weight) * cross_entropy(student, target)
 
 
 def distillation_loss_grad(input, teacher, target, *, temperature=4.0, weight=0.9):
-    """Derivative w T (q - p) + (1 - w) (softmax - y), in z; q - p = p (e^r - 1) where they nearly agree."""
+    """Derivative w tau (p - q) + (1 - w) (softmax - [j = y]), in z; p - q = q (e^d - 1) where they nearly agree."""
     student, teacher = np.float64(input), np.float64(teacher)
-    q, p, r = _softened(student, teacher, temperature)
-    near = abs(r) < 0.5
-    soft = temperature * np.where(near, p * np.expm1(np.where(near, r, 0.0)), q - p)
+    p, q, d = _softened(student, teacher, temperature)
+    near = abs(d) < 0.5
+    soft = temperature * np.where(near, q * np.expm1(np.where(near, d, 0.0)), p - q)
     return weight * soft + (1 - weight) * cross_entropy_grad(student, target)
 
 
 def _softened(student, teacher, temperature):
-    """Return q = softmax(z / T), p = softmax(t / T), and r = log q - log p with the rounding of both sums taken out."""
+    """Return p = softmax(z / tau), q = softmax(t / tau), and d = log p - log q without the rounding of either sum."""
     student_top, teacher_top = student.max(1, keepdims=True), teacher.max(1, keepdims=True)
     student_sum = np.exp((student - student_top) / temperature).sum(1, keepdims=True)
     teacher_sum = np.exp((teacher - teacher_top) / temperature).sum(1, keepdims=True)
-    q = np.exp((student - student_top) / temperature) / student_sum
-    p = np.exp((teacher - teacher_top) / temperature) / teacher_sum
-    r = ((student - teacher) - (student_top - teacher_top)) / temperature - np.log(student_sum / teacher_sum)
-    near = abs(r) < 0.5
-    surplus = np.where(near, p * np.expm1(np.where(near, r, 0.0)), q - p).sum(1, keepdims=True)
-    return q, p, r - np.log1p(surplus)
+    p = np.exp((student - student_top) / temperature) / student_sum
+    q = np.exp((teacher - teacher_top) / temperature) / teacher_sum
+    d = ((student - teacher) - (student_top - teacher_top)) / temperature - np.log(student_sum / teacher_sum)
+    near = abs(d) < 0.5
+    surplus = np.where(near, q * np.expm1(np.where(near, d, 0.0)), p - q).sum(1, keepdims=True)
+    return p, q, d - np.log1p(surplus)

@@ -4,39 +4,39 @@ import numpy as np
 
 
 def bpr_loss(input, target):
-    r"""Return :math:`\log(1 + e^{x_j - x_i})` of chosen items (N,) and others, (N,) or (N, K)."""
+    r"""Return :math:`\ln(1 + e^{z_j - z_i})` of chosen items (N,) and others, (N,) or (N, K)."""
     return np.logaddexp(0.0, _deficit(input, target))
 
 
 def bpr_loss_grad(input, target):
-    r"""Return :math:`-\sigma(x_j - x_i)`, summed over the others, and :math:`\sigma(x_j - x_i)`."""
+    r"""Return :math:`-\sigma(z_j - z_i)`, summed over the others, and :math:`\sigma(z_j - z_i)`."""
     slope = np.exp(-np.logaddexp(0.0, -_deficit(input, target)))
     return -slope.reshape(len(slope), -1).sum(1), slope
 
 
 def sampled_softmax_loss(input, target, *, input_log_q=None, target_log_q=None, accidental_hits=None):
-    r"""Return :math:`\log(1 + \sum_j e^{s_j})`, where :math:`s_j = (t_j - \log q_j) - (x - \log q_x)`."""
+    r"""Return :math:`\ln(1 + \sum_j e^{d_j})`, where :math:`d_j = (z_j - \ln c_j) - (z_y - \ln c_y)`."""
     lead = _lead(input, target, input_log_q, target_log_q, accidental_hits)
     return np.logaddexp(0.0, np.logaddexp.reduce(lead, axis=1))
 
 
 def sampled_softmax_loss_grad(input, target, *, input_log_q=None, target_log_q=None, accidental_hits=None):
-    r"""Return minus the sum over the samples, and :math:`e^{s_j} / (1 + \sum_k e^{s_k})`."""
+    r"""Return minus the sum over the samples, and :math:`e^{d_j} / (1 + \sum_k e^{d_k})`."""
     lead = _lead(input, target, input_log_q, target_log_q, accidental_hits)
     slope = np.exp(lead - np.logaddexp(0.0, np.logaddexp.reduce(lead, axis=1))[:, None])
     return -slope.sum(1), slope
 
 
 def listwise_softmax_loss(input, target, *, mask=None, softmax_target=True):
-    r"""Return :math:`-\sum_j p_j \log \operatorname{softmax}(s)_j`, and 0 for a list that does not count."""
-    p, log_share = _distributions(input, target, mask, softmax_target)
-    return -(p * np.where(p == 0, 0.0, log_share)).sum(-1)
+    r"""Return :math:`-\sum_j q_j \ln \operatorname{softmax}(z)_j`, and 0 for a list that does not count."""
+    q, log_p = _distributions(input, target, mask, softmax_target)
+    return -(q * np.where(q == 0, 0.0, log_p)).sum(-1)
 
 
 def listwise_softmax_loss_grad(input, target, *, mask=None, softmax_target=True):
-    r"""Return :math:`\operatorname{softmax}(s) - p`, and 0 for padding and for a list that does not count."""
-    p, log_share = _distributions(input, target, mask, softmax_target)
-    return np.where(p.any(-1, keepdims=True), np.exp(log_share) - p, 0.0)
+    r"""Return :math:`\operatorname{softmax}(z) - q`, and 0 for padding and for a list that does not count."""
+    q, log_p = _distributions(input, target, mask, softmax_target)
+    return np.where(q.any(-1, keepdims=True), np.exp(log_p) - q, 0.0)
 
 
 def _deficit(input, target):
@@ -57,12 +57,12 @@ def _distributions(input, target, mask, softmax_target):
     scores, relevance = np.asarray(input, dtype=np.float64), np.asarray(target, dtype=np.float64)
     items = np.ones(scores.shape, dtype=bool) if mask is None else np.asarray(mask)
     if softmax_target:
-        p = np.exp(_log_softmax(relevance, items))
+        q = np.exp(_log_softmax(relevance, items))
     else:
         relevance = np.where(items, relevance, 0.0)
         total = relevance.sum(-1, keepdims=True)
-        p = relevance / np.where(total == 0, 1.0, total)
-    return p, _log_softmax(scores, items)
+        q = relevance / np.where(total == 0, 1.0, total)
+    return q, _log_softmax(scores, items)
 
 
 def _log_softmax(x, items):

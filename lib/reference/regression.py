@@ -81,69 +81,69 @@ def charbonnier_loss_grad(input, target, *, eps=1e-3):
 
 
 def poisson_nll_loss(input, target, *, log_input=True, full=False, eps=1e-8):
-    """Poisson: e^x - y x, or x - y log(x + eps) for a rate x; ``full`` adds Stirling's log y! for counts y above 1."""
-    x, y = _float64(input), _float64(target)
+    """Poisson: e^z - y z, or z - y log(z + eps) for a rate z; ``full`` adds Stirling's log y! for counts y above 1."""
+    z, y = _float64(input), _float64(target)
     stirling = 0.0
     if full:
         many = np.maximum(y, 1)
         stirling = np.where(y > 1, many * np.log(many) - many + np.log(2 * np.pi * many) / 2, 0)
-    return (np.exp(x) - y * x if log_input else x - y * np.log(x + eps)) + stirling
+    return (np.exp(z) - y * z if log_input else z - y * np.log(z + eps)) + stirling
 
 
 def poisson_nll_loss_grad(input, target, *, log_input=True, full=False, eps=1e-8):
-    """Gradient: e^x - y, or 1 - y / (x + eps) for a rate x; Stirling's term does not depend on x."""
-    x, y = _float64(input), _float64(target)
-    return np.exp(x) - y if log_input else 1 - y / (x + eps)
+    """Gradient: e^z - y, or 1 - y / (z + eps) for a rate z; Stirling's term does not depend on z."""
+    z, y = _float64(input), _float64(target)
+    return np.exp(z) - y if log_input else 1 - y / (z + eps)
 
 
 def gaussian_nll_loss(input, target, var, *, full=False, eps=1e-6):
-    """Gaussian: (log v + z^2) / 2 for z = r / sqrt(v), v = max(var, eps); ``full`` adds log(2 pi) / 2."""
+    """Gaussian: (log v + r^2 / v) / 2 for v = max(var, eps); ``full`` adds log(2 pi) / 2."""
     v = np.maximum(_float64(var), eps)
-    z = _residual(input, target) / np.sqrt(v)
-    return (np.log(v) + z**2) / 2 + (np.log(2 * np.pi) / 2 if full else 0)
+    standardised = _residual(input, target) / np.sqrt(v)
+    return (np.log(v) + standardised**2) / 2 + (np.log(2 * np.pi) / 2 if full else 0)
 
 
 def gaussian_nll_loss_grad(input, target, var, *, full=False, eps=1e-6):
-    """Gradients: z / sqrt(v) in the mean, (1 - z^2) / (2 v) in the variance (given for each element)."""
+    """Gradients: r / v in the mean, (1 - r^2 / v) / (2 v) in the variance (given for each element)."""
     v = np.maximum(_float64(var), eps)
-    z = _residual(input, target) / np.sqrt(v)
-    return z / np.sqrt(v), (1 - z**2) / (2 * v)
+    standardised = _residual(input, target) / np.sqrt(v)
+    return standardised / np.sqrt(v), (1 - standardised**2) / (2 * v)
 
 
 def general_robust_loss(input, target, *, alpha, scale=1.0):
-    """General robust loss: b lam phi(alpha lam / 2) / 2 for z = r / scale, b = |alpha - 2|, lam = log(1 + z^2 / b)."""
+    """General robust loss: b lam phi(alpha lam / 2) / 2 for u = r / scale, b = |alpha - 2|, lam = log(1 + u^2 / b)."""
     _, _, b, _, lam, alpha = _robust_terms(input, target, alpha, scale)
     return b * lam / 2 * _phi(alpha * lam / 2)
 
 
 def general_robust_loss_grad(input, target, *, alpha, scale=1.0):
-    """Gradients in input, alpha and scale: s = z (1 + z^2 / b)^(alpha / 2 - 1) / scale, the integral below, and -z s.
+    """Gradients in input, alpha and scale: s = u (1 + u^2 / b)^(alpha / 2 - 1) / scale, the integral below, and -u s.
 
     In alpha it is b / 4 times the integral of exp(alpha t / 2) (t - 1 + exp(-t)) for t from 0 to lam, taken by parts so
     that nothing cancels, with 64 nodes, which resolve it while alpha lam is moderate.
     """
-    z, scale, b, sign, lam, alpha = _robust_terms(input, target, alpha, scale)
-    slope = z * np.exp(sign * b * lam / 2) / scale
+    u, scale, b, sign, lam, alpha = _robust_terms(input, target, alpha, scale)
+    slope = u * np.exp(sign * b * lam / 2) / scale
     nodes, weights = np.polynomial.legendre.leggauss(64)
     lam, a = lam[..., None], alpha[..., None] / 2
     t, rest = lam * (1 + nodes) / 2, lam * (1 - nodes) / 2
     integrand = -np.expm1(-t) * np.exp(a * t) * rest * _phi(a * rest)
-    return slope, b / 4 * np.sum(lam * weights / 2 * integrand, axis=-1), -z * slope
+    return slope, b / 4 * np.sum(lam * weights / 2 * integrand, axis=-1), -u * slope
 
 
 def _robust_terms(input, target, alpha, scale):
-    """Return z, scale, b, the sign of alpha - 2, lam and alpha, which stops at 1e30 for infinity."""
+    """Return u, scale, b, the sign of alpha - 2, lam and alpha, which stops at 1e30 for infinity."""
     alpha, scale = np.clip(_float64(alpha), -1e30, 1e30), _float64(scale)
-    z, alpha = np.broadcast_arrays(_residual(input, target) / scale, alpha)
+    u, alpha = np.broadcast_arrays(_residual(input, target) / scale, alpha)
     sign = np.where(alpha > 2, 1, -1)
     b = np.maximum(np.abs(alpha - 2), 2**-52)
-    return z, scale, b, sign, np.log1p(z**2 / b), alpha
+    return u, scale, b, sign, np.log1p(u**2 / b), alpha
 
 
-def _phi(u):
-    """(exp(u) - 1) / u, and 1 at 0."""
-    safe = np.where(u == 0, 1, u)
-    return np.where(u == 0, 1, np.expm1(safe) / safe)
+def _phi(s):
+    """(exp(s) - 1) / s, and 1 at 0."""
+    safe = np.where(s == 0, 1, s)
+    return np.where(s == 0, 1, np.expm1(safe) / safe)
 
 
 def _residual(input, target):

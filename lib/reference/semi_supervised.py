@@ -34,19 +34,19 @@ def entropy_loss_grad(input):
 
 
 def pseudo_label_loss(input, target, *, threshold=0.95):
-    """[max p >= tau] cross_entropy(z, argmax p), p = softmax(t)."""
+    """[max q >= c] cross_entropy(z, argmax q), q = softmax(t)."""
     believed, label, otherwise = _believed(np.float64(target), threshold)
     return np.where(believed, cross_entropy(np.float64(input), label), otherwise)
 
 
 def pseudo_label_loss_grad(input, target, *, threshold=0.95):
-    """[max p >= tau] (softmax(z) - [j = argmax p]), in z."""
+    """[max q >= c] (p - [j = argmax q]), in z, p = softmax(z)."""
     believed, label, otherwise = _believed(np.float64(target), threshold)
     return np.where(believed[:, None], cross_entropy_grad(np.float64(input), label), otherwise[:, None])
 
 
 def _believed(logits, threshold):
-    """Return whether max p reaches the threshold: R tau <= 1 - tau; whose it is; and else 0, NaN where p is none."""
+    """Return whether max q reaches the threshold: R c <= 1 - c; whose it is; and else 0, NaN where q is none."""
     lost = ~np.isfinite(logits.max(1))
     rivals = _below_the_likeliest(np.where(lost[:, None], 0.0, logits))[1]
     believed = ~lost & (rivals.sum(1) * threshold <= 1 - threshold)
@@ -54,7 +54,7 @@ def _believed(logits, threshold):
 
 
 def consistency_loss(input, target, *, kind="mse"):
-    """sum_j (q_j - p_j)^2 / C, q = softmax(z), p = softmax(t); kl sum_j p_j log(p_j / q_j)."""
+    """sum_j (p_j - q_j)^2 / C, p = softmax(z), q = softmax(t); kl sum_j q_j log(q_j / p_j)."""
     student, teacher = np.float64(input), np.float64(target)
     if kind == "kl":
         return distillation_loss(student, teacher, teacher.argmax(1), temperature=1.0, weight=1.0)
@@ -62,24 +62,24 @@ def consistency_loss(input, target, *, kind="mse"):
 
 
 def consistency_loss_grad(input, target, *, kind="mse"):
-    """2 q_j (q_j - p_j - sum_k q_k (q_k - p_k)) / C; kl q - p; in z."""
+    """2 p_j (p_j - q_j - sum_k p_k (p_k - q_k)) / C; kl p - q; in z."""
     difference = _difference(np.float64(input), np.float64(target))
     if kind == "kl":
         return difference
-    q = _softmax(np.float64(input))
-    top = q.argmax(1)[:, None]
+    p = _softmax(np.float64(input))
+    top = p.argmax(1)[:, None]
     # from the likeliest class on, so that its own derivative, which is minus the sum of the others', does not cancel
     force = difference - np.take_along_axis(difference, top, 1)
-    return 2 * q * (force - (q * force).sum(1, keepdims=True)) / q.shape[1]
+    return 2 * p * (force - (p * force).sum(1, keepdims=True)) / p.shape[1]
 
 
 def _difference(student, teacher):
-    """Return q - p, where they are near from q = p e^w s: w is the change of a logit, s = q / p of the likeliest."""
-    q, p = _softmax(student), _softmax(teacher)
+    """Return p - q, where they are near from p = q e^w s: w is the change of a logit, s = p / q of the likeliest."""
+    p, q = _softmax(student), _softmax(teacher)
     top = teacher.argmax(1)[:, None]
     change = student - teacher
     change = change - np.take_along_axis(change, top, 1)
     near = abs(change) < 1
-    scale = np.take_along_axis(q, top, 1) / np.take_along_axis(p, top, 1)
-    gain = np.where(near, p * scale * np.expm1(np.where(near, change, 0.0)), q - p * scale)
-    return np.where(near, gain - p * gain.sum(1, keepdims=True), q - p)
+    scale = np.take_along_axis(p, top, 1) / np.take_along_axis(q, top, 1)
+    gain = np.where(near, q * scale * np.expm1(np.where(near, change, 0.0)), p - q * scale)
+    return np.where(near, gain - q * gain.sum(1, keepdims=True), p - q)

@@ -4,7 +4,7 @@ import numpy as np
 
 
 def sequence_cross_entropy(input, target, *, lengths=None, padding_index=-100, label_smoothing=0.0):
-    r"""Return :math:`-\sum_j q_j \log \operatorname{softmax}(z)_j` of each token, (N, T); 0 for padding.
+    r"""Return :math:`-\sum_j q_j \ln \operatorname{softmax}(z)_j` of each token, (N, T); 0 for padding.
 
     The target :math:`q` is the true class, of which label smoothing spreads a share over all classes.
     """
@@ -19,7 +19,7 @@ def sequence_cross_entropy_grad(input, target, *, lengths=None, padding_index=-1
 
 
 def ctc_loss(log_probs, targets, input_lengths, target_lengths, *, blank=0, zero_infinity=False):
-    r"""Return :math:`-\log` of the summed probability of all alignments of each target (N, S) to (T, N, C), (N,)."""
+    r"""Return :math:`-\ln` of the summed probability of all alignments of each target (N, S) to (T, N, C), (N,)."""
     alignments = _alignments(log_probs, targets, input_lengths, target_lengths, blank)
     losses = -np.array([total for _, _, _, total in alignments])
     return np.where(np.isinf(losses), 0.0, losses) if zero_infinity else losses

@@ -519,6 +519,16 @@ def test_lengths_may_be_any_sequence_of_integers():
         assert losses.sequence_cross_entropy(logits, target, lengths=lengths) == expected
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.int16])
+def test_the_blank_and_the_padding_index_may_be_integers_of_numpy(kind):
+    log_probs, logits = torch.randn(5, 2, 4).log_softmax(2), torch.randn(2, 3, 4)
+    target = torch.tensor([[2, 1, 2], [2, 3, 1]])
+    by_numpy, by_python = (losses.ctc_loss(log_probs, target[:, :2], [5, 5], [2, 2], blank=b) for b in (kind(0), 0))
+    assert by_numpy.equal(by_python)
+    by_numpy, by_python = (losses.sequence_cross_entropy(logits, target, padding_index=p) for p in (kind(3), 3))
+    assert by_numpy.equal(by_python)
+
+
 def test_ctc_of_no_sequences_and_of_strided_ones():
     log_probs, *arguments = random_frames()
     for targets in (torch.zeros(0, 4).long(), torch.zeros(0).long()):
@@ -605,8 +615,8 @@ REFUSALS = [
             ((LOGITS, TOKENS[:, :2]), {}, ValueError, r"target \(N, T\), got \(2, 3, 4\) and \(2, 2\)"),
             ((LOGITS[0], TOKENS[0]), {}, ValueError, r"shape \(N, T, C\) .*, got \(3, 4\) and \(3,\)"),
             ((LOGITS, TOKENS + 1), {}, ValueError, r"in \[0, 4\) or .*, got 4"),
-            ((LOGITS, TOKENS), {"padding_index": None}, TypeError, "padding_index must be an integer, got None"),
-            ((LOGITS, TOKENS), {"padding_index": True}, TypeError, "padding_index must be an integer, got True"),
+            ((LOGITS, TOKENS), {"padding_index": None}, TypeError, "padding_index must be an integer, got NoneType"),
+            ((LOGITS, TOKENS), {"padding_index": True}, TypeError, "padding_index must be an integer, got bool"),
             (
                 (LOGITS, TOKENS),
                 {"lengths": 3},
@@ -618,7 +628,7 @@ REFUSALS = [
             ((LOGITS, TOKENS), {"lengths": [3, None]}, TypeError, r"a list of integers, got \[3, None\]"),
             ((LOGITS, TOKENS), {"lengths": {2, 3}}, TypeError, r"a list of integers, got \{2, 3\}"),
             ((LOGITS, TOKENS), {"lengths": np.array([1.5, 2])}, TypeError, r"lengths \(integers\), got torch.float32"),
-            ((LOGITS, TOKENS), {"padding_index": -100.0}, TypeError, "padding_index must be an integer, got -100.0"),
+            ((LOGITS, TOKENS), {"padding_index": -100.0}, TypeError, "padding_index must be an integer, got float"),
             ((LOGITS[..., :0], TOKENS), {}, ValueError, r"at least one class .*, got \(2, 3, 0\) and \(2, 3\)"),
             ((LOGITS, TOKENS), {"lengths": [1.5, 2]}, TypeError, r"lengths \(integers\), got torch.float32"),
             ((LOGITS, TOKENS), {"lengths": [3]}, ValueError, "lengths must hold 2 lengths, one .*, got 1"),
@@ -664,12 +674,12 @@ REFUSALS = [
             (CTC, {"blank": 1}, ValueError, r"must not hold the blank \(1\)"),
             (CTC, {"blank": 4}, ValueError, r"blank must be a class index in \[0, 4\), got 4"),
             (CTC, {"blank": -1}, ValueError, r"blank must be a class index in \[0, 4\), got -1"),
-            (CTC, {"blank": 0.0}, TypeError, "blank must be an integer, got 0.0"),
-            (CTC, {"blank": None}, TypeError, "blank must be an integer, got None"),
+            (CTC, {"blank": 0.0}, TypeError, "blank must be an integer, got float"),
+            (CTC, {"blank": None}, TypeError, "blank must be an integer, got NoneType"),
             (CTC, {"zero_infinity": "no"}, TypeError, "zero_infinity must be True or False, got 'no'"),
             (CTC, {"zero_infinity": 0}, TypeError, "zero_infinity must be True or False, got 0"),
             ((LOG_PROBS[..., :0], *CTC[1:]), {}, ValueError, r"at least one class, got \(5, 2, 0\)"),
-            (CTC, {"blank": False}, TypeError, "blank must be an integer, got False"),
+            (CTC, {"blank": False}, TypeError, "blank must be an integer, got bool"),
             (CTC, {"reduction": "average"}, ValueError, "'sum', got 'average'"),
         ]
     ),
