@@ -26,12 +26,12 @@ def _views(**options):
 
 
 def _certain(generator):
-    """Return predictions that leave no doubt."""
+    """Return predictions that are certain."""
     return (800.0 * np.eye(2)[generator.integers(2, size=6)],), {}
 
 
 def _as_told(generator):
-    """Return predictions that leave no doubt of the class that the other view favours."""
+    """Return predictions that are certain of the class that the other view favours."""
     (_, target), options = _views(threshold=0.95)(generator, 6, 1.0)
     return (800.0 * np.eye(2)[target.argmax(1)], target), options
 

@@ -189,19 +189,19 @@ def dice_loss(
 ) -> torch.Tensor:
     r"""Soft Dice loss of logits: one minus twice the overlap over the sum of both sizes.
 
-    For the probabilities :math:`p_i` and the mask :math:`t_i` of one class in one sample, with sums over its pixels,
+    For the probabilities :math:`p_i` and the mask :math:`y_i` of one class in one sample, with sums over its pixels,
     and :math:`s` for ``smooth``:
 
-    .. math:: \ell = 1 - \frac{2\sum p_i t_i + s}{\sum p_i + \sum t_i + s}
-                   = \frac{\sum p_i (1 - t_i) + \sum (1 - p_i)\, t_i}{\sum p_i + \sum t_i + s},
-              \qquad \frac{\partial\ell}{\partial p_i} = \frac{1 - \ell - 2 t_i}{\sum p_i + \sum t_i + s}.
+    .. math:: \ell = 1 - \frac{2\sum p_i y_i + s}{\sum p_i + \sum y_i + s}
+                   = \frac{\sum p_i (1 - y_i) + \sum (1 - p_i)\, y_i}{\sum p_i + \sum y_i + s},
+              \qquad \frac{\partial\ell}{\partial p_i} = \frac{1 - \ell - 2 y_i}{\sum p_i + \sum y_i + s}.
 
     The right-hand form is the one computed, with :math:`1 - p` taken from the logits: a nearly perfect mask keeps its
     small loss. The sums are in float32 for half precision, where :math:`\sum p_i` of a large image overflows.
 
     What ``target`` holds decides how logits become probabilities: masks in the shape of ``input`` stand for
     themselves, so each logit goes through a sigmoid; class indices exclude each other, so the logits go through a
-    softmax over the classes. Milletari et al. have squares in the denominator, :math:`\sum p_i^2 + \sum t_i^2`; this
+    softmax over the classes. Milletari et al. have squares in the denominator, :math:`\sum p_i^2 + \sum y_i^2`; this
     is the linear one, as in Sudre et al. and most libraries.
 
     Args:
@@ -247,14 +247,14 @@ def tversky_loss(
 ) -> torch.Tensor:
     r"""Tversky loss of logits: Dice with a price of its own for what is too much and for what is missed.
 
-    For the probabilities :math:`p_i` and the mask :math:`t_i` of one class in one sample, with sums over its pixels,
+    For the probabilities :math:`p_i` and the mask :math:`y_i` of one class in one sample, with sums over its pixels,
     and :math:`s` for ``smooth``:
 
     .. math:: \ell = 1 - \frac{T + s}{T + \alpha F_+ + \beta F_- + s},
-              \qquad T = \sum p_i t_i, \quad F_+ = \sum p_i (1 - t_i), \quad F_- = \sum (1 - p_i)\, t_i,
+              \qquad T = \sum p_i y_i, \quad F_+ = \sum p_i (1 - y_i), \quad F_- = \sum (1 - p_i)\, y_i,
 
-    .. math:: \frac{\partial\ell}{\partial p_i} = \frac{(T + s)\,(\alpha (1 - t_i) - \beta t_i)
-              - (\alpha F_+ + \beta F_-)\, t_i}{(T + \alpha F_+ + \beta F_- + s)^2}.
+    .. math:: \frac{\partial\ell}{\partial p_i} = \frac{(T + s)\,(\alpha (1 - y_i) - \beta y_i)
+              - (\alpha F_+ + \beta F_-)\, y_i}{(T + \alpha F_+ + \beta F_- + s)^2}.
 
     With :math:`\alpha = \beta = 1/2` it is :func:`dice_loss` with twice the ``smooth``, with
     :math:`\alpha = \beta = 1` the soft intersection over union (Jaccard, Tanimoto). A :math:`\beta` above
@@ -297,7 +297,7 @@ def tversky_loss(
     _check_price("smooth", smooth)
     logits = working_precision(input)
     if target.shape == input.shape:
-        right, wrong = _MaskSums.apply(logits, target, alpha, beta)
+        right, wrong, _ = _MaskSums.apply(logits, target, alpha, beta)
     else:
         right, wrong = _ClassSums.apply(_probabilities(logits, target, ignore_index), target, alpha, beta)
     right = right + smooth
@@ -573,9 +573,10 @@ def _by_blocks(function, *tensors):
 
 
 class _MaskSums(torch.autograd.Function):
-    """What is right, sum p t, and the price of what is wrong, sum alpha p (1 - t) + beta (1 - p) t, both (N, C).
+    """What is right, sum p y, and the price of what is wrong, sum alpha p (1 - y) + beta (1 - p) y, both (N, C).
 
-    Of logits, and masks, (N, C, d1, ...). By hand, so that nothing but the arguments is kept for the way back.
+    Of logits, and masks, (N, C, d1, ...). By hand, so that nothing but the arguments and p (1 - p), which is the third
+    result, is kept for the way back.
     """
 
     generate_vmap_rule = True
@@ -583,30 +584,40 @@ class _MaskSums(torch.autograd.Function):
     @staticmethod
     def forward(logits, masks, alpha, beta):
         def sums(logits, masks):
-            yes, no, masks = logits.sigmoid(), (-logits).sigmoid(), masks.to(logits.dtype)
+            yes, no, masks = logits.sigmoid(), logits.neg().sigmoid_(), masks.to(logits.dtype)
             right = _sum_pixels(yes * masks)
             if alpha == beta:  # one price for both is paid faster at the end
                 wrong = alpha * _sum_pixels(torch.lerp(yes, no, masks))
             else:
                 wrong = _sum_pixels(torch.lerp(alpha * yes, beta * no, masks))
-            return right, wrong
+            return right, wrong, yes.mul_(no)
 
         return _by_blocks(sums, logits, masks)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
         *tensors, ctx.alpha, ctx.beta = inputs
-        ctx.save_for_backward(*tensors)
+        ctx.save_for_backward(*tensors, output[2])
+        ctx.mark_non_differentiable(output[2])
+        ctx.set_materialize_grads(False)  # the third result gets none, and zeros in its place would cost time
 
     @staticmethod
-    def backward(ctx, right, wrong):
-        def derivative(right, wrong, logits, masks):
-            outside, inside = _slopes(right, wrong, ctx.alpha, ctx.beta, logits)
-            smaller = logits.abs().neg_().sigmoid_()  # of p and 1 - p; their product, p - p^2, then does not cancel
-            turn = torch.addcmul(smaller, smaller, smaller, value=-1)
-            return (torch.lerp(outside * turn, inside * turn, masks.to(logits.dtype)),)
+    def backward(ctx, right, wrong, _):
+        logits, masks, turn = ctx.saved_tensors
+        right, wrong = (logits.new_zeros(logits.shape[:2]) if slope is None else slope for slope in (right, wrong))
+        if torch.is_grad_enabled():  # the gradient is to be derived once more
+            turn = logits.sigmoid() * logits.neg().sigmoid()
+        outside, inside = _slopes(right, wrong, ctx.alpha, ctx.beta, logits)
+        step = inside - outside
+        # Where a miss has the higher price, the slope inside is the larger one, and outside + step loses no digits.
+        inside_is_larger = ctx.alpha <= ctx.beta
 
-        return *_by_blocks(derivative, right, wrong, *ctx.saved_tensors), None, None, None
+        def derivative(outside, inside, step, masks, turn):
+            masks = masks.to(turn.dtype)
+            slope = (masks * step).add_(outside) if inside_is_larger else torch.lerp(outside, inside, masks)
+            return (slope * turn,)
+
+        return *_by_blocks(derivative, outside, inside, step, masks, turn), None, None, None
 
 
 class _ClassSums(torch.autograd.Function):

@@ -101,7 +101,7 @@ def cosine(x, y, damping=0):
     return dot(x, y) / mpmath.sqrt((dot(x, x) + damping) * (dot(y, y) + damping))
 
 
-def surprise(truth, rivals):
+def negative_log_share(truth, rivals):
     return mpmath.log1p(sum((mpmath.exp(r - truth) for r in rivals), mpmath.mpf(0)))
 
 
@@ -120,7 +120,7 @@ def exact_contrasts(case, inputs, labels, temperature):
         for i, x in enumerate(rows):
             s = {j: cosine(x, y) / temperature for j, y in enumerate(rows) if j != i}
             positives = [j for j in s if classes[j] == classes[i]]
-            each = [surprise(s[p], [v for j, v in s.items() if j != p]) for p in positives]
+            each = [negative_log_share(s[p], [v for j, v in s.items() if j != p]) for p in positives]
             losses_.append(sum(each) / len(each) if each else mpmath.mpf(0))
         return losses_
     first, second = inputs[:2]
@@ -128,16 +128,16 @@ def exact_contrasts(case, inputs, labels, temperature):
         rows, n = first + second, len(first)
         table = [[cosine(x, y) / temperature for y in rows] for x in rows]
         return [
-            surprise(table[i][(i + n) % (2 * n)], [v for j, v in enumerate(table[i]) if j % n != i % n])
+            negative_log_share(table[i][(i + n) % (2 * n)], [v for j, v in enumerate(table[i]) if j % n != i % n])
             for i in range(2 * n)
         ]
     table = [[cosine(x, y) / temperature for y in second] for x in first]
     truth = [row[i] for i, row in enumerate(table)]
     if case in GIVEN_NEGATIVES:
         of = inputs[2] if "own" in case else [inputs[2]] * len(first)
-        return [surprise(truth[i], [cosine(x, n) / temperature for n in of[i]]) for i, x in enumerate(first)]
-    rows = [surprise(truth[i], [v for j, v in enumerate(table[i]) if j != i]) for i in range(len(truth))]
-    columns = [surprise(truth[i], [r[i] for j, r in enumerate(table) if j != i]) for i in range(len(truth))]
+        return [negative_log_share(truth[i], [cosine(x, n) / temperature for n in of[i]]) for i, x in enumerate(first)]
+    rows = [negative_log_share(truth[i], [v for j, v in enumerate(table[i]) if j != i]) for i in range(len(truth))]
+    columns = [negative_log_share(truth[i], [r[i] for j, r in enumerate(table) if j != i]) for i in range(len(truth))]
     return rows if case.startswith("info") else [(r + c) / 2 for r, c in zip(rows, columns, strict=True)]
 
 
@@ -814,6 +814,14 @@ def test_the_defaults_are_the_documented_ones(case):
     twin, twin_grad = function_of(case, reference), getattr(reference, case.split(",")[0] + "_grad")
     np.testing.assert_array_equal(twin(*arrays), twin(*arrays, **options))
     np.testing.assert_array_equal(twin_grad(*arrays), twin_grad(*arrays, **options))
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.1, 10.0])
+def test_two_embeddings_of_one_class_have_no_rivals_and_cost_exactly_nothing(temperature):
+    rows = torch.randn(2, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    loss = losses.supervised_contrastive_loss(rows, torch.zeros(2, dtype=torch.long), temperature=temperature)
+    assert loss == 0
+    assert grad(loss, rows)[0].eq(0).all()
 
 
 # Shapes, dtypes and transformations
