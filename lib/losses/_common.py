@@ -145,7 +145,7 @@ def without_autocast(tensor: torch.Tensor) -> torch.autocast:
 
 
 def softplus(x: torch.Tensor) -> torch.Tensor:
-    r"""Return :math:`\log(1 + e^x)`, elementwise, with full relative precision for every x.
+    r"""Return :math:`\ln(1 + e^x)`, elementwise, with full relative precision for every x.
 
     Above its threshold torch returns x itself: at the default, 20, that is 1e-10 off, at 40 less than float64 can tell.
     """

@@ -37,7 +37,7 @@ def cross_entropy(
     For logits :math:`z` and the true class :math:`y`, the loss is the negative log of the probability that softmax
     gives to :math:`y`:
 
-    .. math:: \ell = -\log\frac{e^{z_y}}{\sum_j e^{z_j}} = \log\Bigl(1 + \sum_{j \ne y} e^{z_j - z_y}\Bigr),
+    .. math:: \ell = -\ln\frac{e^{z_y}}{\sum_j e^{z_j}} = \ln\Bigl(1 + \sum_{j \ne y} e^{z_j - z_y}\Bigr),
               \qquad \frac{\partial\ell}{\partial z_j} = \operatorname{softmax}(z)_j - [j = y].
 
     For class indices the right-hand form is the one computed: only differences of logits enter it, and a confident
@@ -146,9 +146,12 @@ class _LogLoss(torch.autograd.Function):
         logits, index, ctx.class_dim = inputs
         ctx.save_for_backward(logits, index, *output[1:])
         ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx, gradient, *_):
+        if gradient is None:
+            return None, None, None
         logits, index, odds, truth, rivals = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to be derived once more
             odds, truth, _ = _LogLoss.terms(logits, index, ctx.class_dim)
@@ -189,9 +192,12 @@ class _CrossEntropy(torch.autograd.Function):
         logits, target, ctx.class_dim = inputs
         ctx.save_for_backward(logits, target, *output[1:])
         ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx, gradient, *_):
+        if gradient is None:
+            return None, None, None
         logits, target, odds, largest, others, top = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to be derived once more
             odds, largest, _, _ = _CrossEntropy.terms(logits, ctx.class_dim)
@@ -199,12 +205,14 @@ class _CrossEntropy(torch.autograd.Function):
         in_logits = in_target = None
         if ctx.needs_input_grad[0]:  # total * softmax - target; of the largest logit the share of the others counts
             total = target.sum(ctx.class_dim, keepdim=True)
-            share = total / (largest + others)
+            share = total / (largest + others).clamp(min=torch.finfo(odds.dtype).tiny)
             at_top = (total - target.gather(ctx.class_dim, top)) - share * others
-            in_logits = torch.addcmul(odds * (share * gradient), target, gradient, value=-1)
-            in_logits = in_logits.scatter(ctx.class_dim, top, at_top * gradient)
+            slope = gradient.masked_fill(largest.detach() == 0, 0.0)  # where all classes are ruled out, as of an index
+            in_logits = torch.addcmul(odds * (share * slope), target, slope, value=-1)
+            in_logits = in_logits.scatter(ctx.class_dim, top, at_top * slope)
         if ctx.needs_input_grad[1]:
-            in_target = gradient * (others.log1p() - (logits - logits.gather(ctx.class_dim, top)))
+            at_top = logits.gather(ctx.class_dim, top).clamp(min=torch.finfo(odds.dtype).min)
+            in_target = gradient * (others.log1p() - (logits - at_top))
         return in_logits, in_target, None
 
     @staticmethod
@@ -272,10 +280,10 @@ def binary_cross_entropy(
 ) -> torch.Tensor:
     r"""Cross-entropy between a probability and a yes-or-no target; from logits, use the version that takes them.
 
-    For the probability :math:`p` and the target :math:`t`,
+    For the probability :math:`p` and the target :math:`y`,
 
-    .. math:: \ell = -t\,\max(\log p, -100) - (1 - t)\max(\log(1 - p), -100),
-              \qquad \frac{\partial\ell}{\partial p} = \frac{p - t}{\max(p(1 - p), 10^{-12})}.
+    .. math:: \ell = -y\,\max(\ln p, -100) - (1 - y)\max(\ln(1 - p), -100),
+              \qquad \frac{\partial\ell}{\partial p} = \frac{p - y}{\max(p(1 - p), 10^{-12})}.
 
     Both limits are torch's: a certain and wrong answer costs 100, not infinity, and next to 0 and 1 the gradient is
     smaller than the derivative. What a probability has lost cannot be had back: in float32 the sigmoid of every logit
@@ -323,13 +331,13 @@ def binary_cross_entropy_with_logits(
 ) -> torch.Tensor:
     r"""Cross-entropy between the sigmoid of a logit and a yes-or-no target.
 
-    For the logit :math:`x`, the target :math:`t` and the weight :math:`w` of a yes,
+    For the logit :math:`z`, the target :math:`y` and the weight :math:`w` of a yes,
 
-    .. math:: \ell = (1 - t)\log(1 + e^x) + w\,t\log(1 + e^{-x}),
-              \qquad \frac{\partial\ell}{\partial x} = (1 - t)\,\sigma(x) - w\,t\,\sigma(-x).
+    .. math:: \ell = (1 - y)\ln(1 + e^z) + w\,y\ln(1 + e^{-z}),
+              \qquad \frac{\partial\ell}{\partial z} = (1 - y)\,\sigma(z) - w\,y\,\sigma(-z).
 
-    torch writes :math:`\log(1 + e^x)` as :math:`x + \log(1 + e^{-x})`, which in float32 rounds the loss of a confident
-    right no (:math:`x < -17`) to 0, and its gradient for a confident right yes; neither happens here.
+    torch writes :math:`\ln(1 + e^z)` as :math:`z + \ln(1 + e^{-z})`, which in float32 rounds the loss of a confident
+    right no (:math:`z < -17`) to 0, and its gradient for a confident right yes; neither happens here.
 
     Args:
         input: logits (log-odds, nats), any shape.
@@ -376,9 +384,9 @@ def nll_loss(
 ) -> torch.Tensor:
     r"""Negative log-likelihood of the true class, from log-probabilities.
 
-    For log-probabilities :math:`x`, the true class :math:`y` and the weights :math:`w` of the classes,
+    For log-probabilities :math:`\ln p_j`, the true class :math:`y` and the weights :math:`w` of the classes,
 
-    .. math:: \ell = -w_y x_y, \qquad \frac{\partial\ell}{\partial x_j} = -w_y\,[j = y].
+    .. math:: \ell = -w_y \ln p_y, \qquad \frac{\partial\ell}{\partial \ln p_j} = -w_y\,[j = y].
 
     After a log-softmax this is :func:`cross_entropy`, which keeps the small loss of a confident right answer; a
     log-probability next to 0 has lost it.
@@ -434,17 +442,16 @@ def focal_loss(
 ) -> torch.Tensor:
     r"""Focal loss: cross-entropy that turns away from what is already well classified.
 
-    For logits :math:`z`, the true class :math:`y`, its probability :math:`p = \operatorname{softmax}(z)_y` and the
-    weights :math:`\alpha` of the classes,
+    For logits :math:`z`, the true class :math:`y`, :math:`p = \operatorname{softmax}(z)` and the weights :math:`\alpha`
+    of the classes,
 
-    .. math:: \ell = -\alpha_y (1 - p)^\gamma \log p,
+    .. math:: \ell = -\alpha_y (1 - p_y)^\gamma \ln p_y,
        \qquad \frac{\partial\ell}{\partial z_j}
-       = \alpha_y (1 - p)^\gamma (1 - p - \gamma\,p\log p)\,
-         \begin{cases} q_j & j \ne y \\ -1 & j = y, \end{cases}
+       = \alpha_y (1 - p_y)^{\gamma - 1} (1 - p_y - \gamma\,p_y\ln p_y)\,(p_j - [j = y]).
 
-    where :math:`q` is the softmax among the rivals of :math:`y`. With :math:`\gamma = 0` and no weights it is
-    :func:`cross_entropy`. The factor :math:`1 - p` is never computed as that difference, so the gradient is right where
-    :math:`p` rounds to 1, and finite there for :math:`\gamma < 1` too.
+    With :math:`\gamma = 0` and no weights it is :func:`cross_entropy`. The factor :math:`1 - p_y` is never computed as
+    that difference, so the gradient is right where :math:`p_y` rounds to 1, and finite there for :math:`\gamma < 1`
+    too.
 
     Args:
         input: logits (nats), shape (C,), (N, C) or (N, C, d1, ..., dK).
@@ -492,26 +499,26 @@ def sigmoid_focal_loss(
 ) -> torch.Tensor:
     r"""Focal loss of a logit for a yes-or-no target, as detectors use it for each class by itself.
 
-    For the logit :math:`x`, the target :math:`t` and :math:`p = \sigma(x)`, with :math:`\bar t = 1 - t` and
-    :math:`\bar p = 1 - p`,
+    For the logit :math:`z`, the target :math:`y` and :math:`p = \sigma(z)`,
 
-    .. math:: \ell = a\,d^\gamma c,
-              \quad a = \alpha t + (1 - \alpha)\,\bar t,
-              \quad d = t\,\bar p + \bar t\,p,
-              \quad c = -t\log p - \bar t\log\bar p,
+    .. math:: \ell = w\,d^\gamma c,
+              \quad w = \alpha y + (1 - \alpha)(1 - y),
+              \quad d = y(1 - p) + (1 - y)p,
+              \quad c = -y\ln p - (1 - y)\ln(1 - p),
 
-    .. math:: \frac{\partial\ell}{\partial x}
-              = a\,d^\gamma \Bigl(\bar t\,p - t\,\bar p + \gamma\,c\,\frac{(\bar t - t)\,p\,\bar p}{d}\Bigr).
+    .. math:: \frac{\partial\ell}{\partial z}
+              = w\,d^\gamma \Bigl(p - y + \gamma\,c\,\frac{(1 - 2y)\,p(1 - p)}{d}\Bigr).
 
     This is the formula of ``torchvision.ops.sigmoid_focal_loss``. Its minimum is where it should be for hard targets
     only: with a soft target the factor :math:`d^\gamma` pulls the answer beyond it (without ``alpha``, from
-    :math:`t = 0.8` to :math:`p = 0.95`), and to a target of 0.5 it does nothing but scale.
+    :math:`y = 0.8` to :math:`p = 0.95`), and to a target of 0.5 it does nothing but scale.
 
     Args:
         input: logits (log-odds, nats), any shape.
         target: probabilities of yes in [0, 1], usually 0 or 1, integers or floats in the shape of ``input``.
         gamma: how fast attention falls with the probability of the truth, 0 or above.
-        alpha: the weight of a yes, in [0, 1]; a no weighs 1 - alpha. None, or torchvision's -1, weighs neither.
+        alpha: the weight of a yes, in [0, 1]; a no weighs 1 - alpha. None, or torchvision's -1, weighs neither. What
+            weighs 0 costs nothing, even at an infinite logit.
         reduction: "none", "sum" or "mean" (over all elements; of no elements it is NaN). torchvision's default is
             "none", and detectors divide the sum by the number of objects.
 
@@ -541,7 +548,10 @@ def sigmoid_focal_loss(
     loss, _, _ = _FocalLossOfLogit.apply(logits, target, gamma)
     if alpha is not None and alpha >= 0:
         of_no, of_yes = (torch.full((), weight, dtype=loss.dtype, device=loss.device) for weight in (1 - alpha, alpha))
-        loss = torch.lerp(of_no, of_yes, target) * loss
+        factor = torch.lerp(of_no, of_yes, target)
+        if alpha in (0, 1):  # what weighs nothing costs nothing, not 0 * inf
+            loss = loss.masked_fill(factor == 0, 0.0)
+        loss = factor * loss
     return as_result(reduce(loss, reduction), dtype)
 
 
@@ -596,14 +606,13 @@ def generalized_cross_entropy(
 ) -> torch.Tensor:
     r"""Generalised cross-entropy: between cross-entropy, which learns fast, and absolute error, robust to wrong labels.
 
-    For logits :math:`z`, the true class :math:`y` and its probability :math:`p = \operatorname{softmax}(z)_y`,
+    For logits :math:`z`, the true class :math:`y` and :math:`p = \operatorname{softmax}(z)`,
 
-    .. math:: \ell = \frac{1 - p^q}{q},
-              \qquad \frac{\partial\ell}{\partial z_j} = p^q (1 - p)
-              \begin{cases} r_j & j \ne y \\ -1 & j = y, \end{cases}
+    .. math:: \ell = \frac{1 - p_y^q}{q},
+              \qquad \frac{\partial\ell}{\partial z_j} = p_y^q\,(p_j - [j = y]).
 
-    where :math:`r` is the softmax among the rivals of :math:`y`. At :math:`q = 0` this is :func:`cross_entropy`, and at
-    :math:`q = 1` half the absolute error, :math:`1 - p`. It never exceeds :math:`1/q`.
+    At :math:`q = 0` this is :func:`cross_entropy`, and at :math:`q = 1` half the absolute error, :math:`1 - p_y`. It
+    never exceeds :math:`1/q`.
 
     Args:
         input: logits (nats), shape (C,), (N, C) or (N, C, d1, ..., dK).
@@ -655,14 +664,13 @@ def symmetric_cross_entropy(
 ) -> torch.Tensor:
     r"""Symmetric cross-entropy: cross-entropy, and the same with target and prediction exchanged, for noisy labels.
 
-    For logits :math:`z`, the true class :math:`y` and its probability :math:`p = \operatorname{softmax}(z)_y`,
+    For logits :math:`z`, the true class :math:`y` and :math:`p = \operatorname{softmax}(z)`,
 
-    .. math:: \ell = -\alpha\log p - \beta A\,(1 - p),
-              \qquad \frac{\partial\ell}{\partial z_j} = (1 - p)(\alpha - \beta A\,p)
-              \begin{cases} q_j & j \ne y \\ -1 & j = y, \end{cases}
+    .. math:: \ell = -\alpha\ln p_y - \beta A\,(1 - p_y),
+              \qquad \frac{\partial\ell}{\partial z_j} = (\alpha - \beta A\,p_y)(p_j - [j = y]),
 
-    where :math:`q` is the softmax among the rivals of :math:`y`, and :math:`A < 0` stands for the logarithm of the
-    target's zeros in the reverse cross-entropy :math:`-\sum_j p_j \log t_j`.
+    where :math:`A < 0` stands for the logarithm of the target's zeros in the reverse cross-entropy
+    :math:`-\sum_j p_j \ln q_j`, with :math:`q_j = [j = y]`.
 
     Args:
         input: logits (nats), shape (C,), (N, C) or (N, C, d1, ..., dK).
@@ -708,13 +716,13 @@ def brier_loss(
 ) -> torch.Tensor:
     r"""Brier score: the squared distance between the softmax of the logits and the target.
 
-    For logits :math:`z`, :math:`p = \operatorname{softmax}(z)` and the target :math:`t` (one-hot for a class index),
+    For logits :math:`z`, :math:`p = \operatorname{softmax}(z)` and the target :math:`q` (one-hot for a class index),
 
-    .. math:: \ell = \sum_j (p_j - t_j)^2,
-              \qquad \frac{\partial\ell}{\partial z_j} = 2 p_j \Bigl(p_j - t_j - \sum_k p_k (p_k - t_k)\Bigr).
+    .. math:: \ell = \sum_j (p_j - q_j)^2,
+              \qquad \frac{\partial\ell}{\partial z_j} = 2 p_j \Bigl(p_j - q_j - \sum_k p_k (p_k - q_k)\Bigr).
 
     This is Brier's own score, over all classes, in [0, 2]; with two classes it is twice the score of one of them. Like
-    cross-entropy it is least where :math:`p = t`, but a wrong answer costs at most 2, and a badly wrong one has next to
+    cross-entropy it is least where :math:`p = q`, but a wrong answer costs at most 2, and a badly wrong one has next to
     no gradient. Where every logit is -inf, each :math:`p_j` is taken to be 0.
 
     Args:
@@ -869,49 +877,87 @@ def _of_no_and_yes(no, yes, target, pos_weight=None):
 
 
 class _LeadOfRivals(torch.autograd.Function):
-    """For each row the lead of the rivals of a class, log(sum of exp(rival)) - truth, and its gradient, their softmax.
+    """For each row the lead of the rivals of a class, log(sum of exp(rival)) - truth; its gradient is their softmax.
 
     The derivative of torch's logsumexp is exp(logit - logsumexp), which is no more exact than the logsumexp: with
-    logits of 1e4 it is off in the fourth digit.
+    logits of 1e4 it is off in the fourth digit. The softmax is computed in the backward pass and not kept for it:
+    beside the gradient it would be a second tensor of the size of the logits. What is kept are the largest rival and
+    the sum, which come beside the lead.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(logits, index, class_dim):
-        limits = torch.finfo(logits.dtype)
-        shifted = logits.scatter(class_dim, index, -torch.inf)
-        largest = shifted.amax(class_dim, keepdim=True).clamp(min=limits.min)
-        shifted.sub_(largest)
-        correction = 1.0
-        if logits.dtype == torch.float32 and _is_wide(logits):
-            correction = 1 + rounded_off(shifted, logits, largest)  # what rounding does to the exponential
-        odds = shifted.exp_().mul_(correction)
-        total = odds.sum(class_dim, keepdim=True).clamp(min=limits.tiny)  # 0 where there is no rival
+        odds, largest = _odds_of_rivals(logits, index, class_dim)
+        total = _total(odds, class_dim)
         lead = double_precision(total).log() + (
             double_precision(largest) - double_precision(logits.gather(class_dim, index))
         )
-        return lead.squeeze(class_dim), odds.div_(total)
+        return lead.squeeze(class_dim), largest, total
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        _, index, ctx.class_dim = inputs
-        _, shares = output
-        ctx.save_for_backward(index, shares)
+        logits, index, ctx.class_dim = inputs
+        ctx.save_for_backward(logits, index, *output[1:])
+        ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx, of_lead, of_shares):
-        index, shares = ctx.saved_tensors
-        if of_lead is None and of_shares is None:
+    def backward(ctx, gradient, *_):
+        if gradient is None:
             return None, None, None
-        pull = 0.0
-        if of_shares is not None:
-            pull = of_shares - (of_shares * shares).sum(ctx.class_dim, keepdim=True)
-        if of_lead is None:
-            return shares * pull, None, None
-        of_lead = of_lead.unsqueeze(ctx.class_dim).to(shares.dtype)
-        return (shares * (of_lead + pull)).scatter(ctx.class_dim, index, -of_lead), None, None
+        logits, index, largest, total = ctx.saved_tensors
+        gradient = gradient.unsqueeze(ctx.class_dim)
+        of_truth = -gradient.to(logits.dtype)
+        if torch.is_grad_enabled():  # the gradient is to be derived once more
+            shares = _SharesOfRivals.apply(logits, index, ctx.class_dim)
+            return (shares * -of_truth).scatter(ctx.class_dim, index, of_truth), None, None
+        odds, _ = _odds_of_rivals(logits, index, ctx.class_dim, largest)
+        factor = (gradient / total).to(logits.dtype)
+        try:
+            slope = odds.mul_(factor)
+        except RuntimeError:  # vmap maps over the gradient alone
+            slope = odds * factor
+        return slope.scatter_(ctx.class_dim, index, of_truth), None, None
+
+
+class _SharesOfRivals(torch.autograd.Function):
+    """The softmax among the rivals of a class, 0 for the class itself."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits, index, class_dim):
+        odds, _ = _odds_of_rivals(logits, index, class_dim)
+        return odds.div_(_total(odds, class_dim))
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *_, ctx.class_dim = inputs
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (shares,) = ctx.saved_tensors
+        return shares * (gradient - (gradient * shares).sum(ctx.class_dim, keepdim=True)), None, None
+
+
+def _odds_of_rivals(logits, index, class_dim, largest=None):
+    """Return exp(logit - largest) of the rivals of a class, 0 for that class, and their largest logit."""
+    odds = logits.scatter(class_dim, index, -torch.inf)
+    if largest is None:
+        largest = odds.amax(class_dim, keepdim=True).clamp(min=torch.finfo(logits.dtype).min)
+    odds.sub_(largest)
+    if logits.dtype == torch.float32 and _is_wide(logits):
+        correction = 1 + rounded_off(odds, logits, largest)  # what rounding does to the exponential
+        return odds.exp_().mul_(correction), largest
+    return odds.exp_(), largest
+
+
+def _total(odds, class_dim):
+    """Return the sum of the odds of the rivals, above 0 also where there is no rival."""
+    return odds.sum(class_dim, keepdim=True).clamp(min=torch.finfo(odds.dtype).tiny)
 
 
 class _BrierScore(torch.autograd.Function):
@@ -983,8 +1029,7 @@ def _lead_of_rivals(logits, index):
     Each loss is a function of this one number per row: in double precision its exponentials have digits to spare.
     """
     class_dim = _class_dim(logits)
-    lead, _ = _LeadOfRivals.apply(logits, index.unsqueeze(class_dim), class_dim)
-    return lead
+    return _LeadOfRivals.apply(logits, index.unsqueeze(class_dim), class_dim)[0]
 
 
 def _log_p_of_rivals(lead):

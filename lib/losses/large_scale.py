@@ -21,6 +21,8 @@ from lib.losses._common import (
 )
 from lib.losses.metric import clip_loss, nt_xent_loss
 
+# The product of few rows and many classes is a fifth faster on a CPU (MKL) if it is made of products of this many.
+CLASSES_AT_ONCE = 2048
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # of which processes have to choose the same
 
 
@@ -41,7 +43,7 @@ def linear_cross_entropy(
     gradient of the same size, are the largest tensors of the whole training step, and nobody looks at them. Here they
     live for one chunk of rows at a time. For the logits :math:`z = Wh + b` and the true class :math:`y`:
 
-    .. math:: \ell = \log\Bigl(1 + \sum_{j \ne y} e^{z_j - z_y}\Bigr), \qquad g = \operatorname{softmax}(z) - e_y,
+    .. math:: \ell = \ln\Bigl(1 + \sum_{j \ne y} e^{z_j - z_y}\Bigr), \qquad g = \operatorname{softmax}(z) - e_y,
               \qquad \frac{\partial\ell}{\partial h} = W^\top g, \quad
               \frac{\partial\ell}{\partial W} = g h^\top, \quad \frac{\partial\ell}{\partial b} = g.
 
@@ -146,14 +148,15 @@ def _chunk_by_chunk(hidden, weight, bias, target, counted, factor, wanted, label
     ]
     d_hidden, d_weight, d_bias = gradients
     buffer = hidden.new_empty(min(chunk_size, len(counted)), len(weight), dtype=dtype)
+    block = CLASSES_AT_ONCE if hidden.is_cpu else len(weight)
     with without_autocast(hidden):
         for rows in counted.split(chunk_size):
             x, index = hidden[rows].to(dtype), target[rows].unsqueeze(1)
             logits = buffer[: len(rows)]
-            if bias is None:
-                torch.mm(x, weight.T, out=logits)
-            else:
-                torch.addmm(bias, x, weight.T, out=logits)
+            for some, of_some in zip(logits.split(block, 1), weight.split(block), strict=True):
+                torch.mm(x, of_some.T, out=some)
+            if bias is not None:
+                logits.add_(bias)
             loss[rows], share = _differentiate_(logits, index, label_smoothing)
             if not any(wanted):
                 continue
@@ -181,8 +184,8 @@ def _differentiate_(logits, index, label_smoothing):
     # The true class gets minus the sum of the others: 1 - p would lose the digits of a confident right answer.
     logits.scatter_(1, index, -rivals)
     if label_smoothing:
-        surprise = torch.logaddexp(lead, rivals.log()) - average
-        loss = (1 - label_smoothing) * loss + label_smoothing * surprise
+        spread = torch.logaddexp(lead, rivals.log()) - average  # the mean of -log p over all classes
+        loss = (1 - label_smoothing) * loss + label_smoothing * spread
         logits.mul_(share).sub_(label_smoothing / logits.shape[1])
         logits.scatter_add_(1, index, torch.full_like(truth, label_smoothing))
         share = torch.ones_like(share)

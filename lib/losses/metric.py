@@ -233,8 +233,8 @@ def nt_xent_loss(
     :math:`u_i`, the other view of the same thing its positive :math:`u_{i'}`, and the 2N - 2 others are its rivals.
     With the temperature :math:`\tau`, each anchor pays the cross-entropy of picking its positive:
 
-    .. math:: \ell_i = -\log\frac{e^{u_i \cdot u_{i'} / \tau}}{\sum_{j \ne i} e^{u_i \cdot u_j / \tau}}
-              = \log\Bigl(1 + \sum_{j \ne i, i'} e^{(u_i \cdot u_j - u_i \cdot u_{i'}) / \tau}\Bigr),
+    .. math:: \ell_i = -\ln\frac{e^{u_i \cdot u_{i'} / \tau}}{\sum_{j \ne i} e^{u_i \cdot u_j / \tau}}
+              = \ln\Bigl(1 + \sum_{j \ne i, i'} e^{(u_i \cdot u_j - u_i \cdot u_{i'}) / \tau}\Bigr),
               \qquad \frac{\partial\sum_i\ell_i}{\partial u_k}
               = \frac1\tau\sum_{j \ne k} (P_{kj} + P_{jk} - 2\,[j = k'])\,u_j,
 
@@ -297,8 +297,8 @@ def info_nce_loss(
     For a query :math:`a`, its positive :math:`b` and negatives :math:`c_j`, all scaled to length 1, and the
     temperature :math:`\tau`:
 
-    .. math:: \ell = -\log\frac{e^{a \cdot b / \tau}}{e^{a \cdot b / \tau} + \sum_j e^{a \cdot c_j / \tau}}
-              = \log\Bigl(1 + \sum_j e^{(a \cdot c_j - a \cdot b) / \tau}\Bigr),
+    .. math:: \ell = -\ln\frac{e^{a \cdot b / \tau}}{e^{a \cdot b / \tau} + \sum_j e^{a \cdot c_j / \tau}}
+              = \ln\Bigl(1 + \sum_j e^{(a \cdot c_j - a \cdot b) / \tau}\Bigr),
               \qquad \frac{\partial\ell}{\partial a} = \frac1\tau \sum_j P_j\,(c_j - b),
 
     where :math:`P_j` is the probability given to negative j. Minus the loss, plus the logarithm of the number of
@@ -363,8 +363,8 @@ def clip_loss(
     It is the mean of :func:`info_nce_loss` in both directions. For embeddings :math:`u_i` and :math:`v_i` of N
     pairs, scaled to length 1, and the temperature :math:`\tau`:
 
-    .. math:: \ell_i = -\frac12\log\frac{e^{u_i \cdot v_i / \tau}}{\sum_j e^{u_i \cdot v_j / \tau}}
-              - \frac12\log\frac{e^{u_i \cdot v_i / \tau}}{\sum_j e^{u_j \cdot v_i / \tau}},
+    .. math:: \ell_i = -\frac12\ln\frac{e^{u_i \cdot v_i / \tau}}{\sum_j e^{u_i \cdot v_j / \tau}}
+              - \frac12\ln\frac{e^{u_i \cdot v_i / \tau}}{\sum_j e^{u_j \cdot v_i / \tau}},
               \qquad \frac{\partial\sum_i\ell_i}{\partial u_i}
               = \frac1\tau\sum_j \Bigl(\frac{P_{ij} + Q_{ij}}2 - [j = i]\Bigr)\,v_j,
 
@@ -417,11 +417,11 @@ def supervised_contrastive_loss(
     The embeddings are scaled to length 1. For the anchor :math:`u_i` with the positives :math:`K(i)` (the others of its
     class) and the temperature :math:`\tau`, with :math:`s_{ij} = u_i \cdot u_j / \tau`:
 
-    .. math:: \ell_i = -\frac{1}{|K(i)|}\sum_{k \in K(i)} \log\frac{e^{s_{ik}}}{\sum_{j \ne i} e^{s_{ij}}},
+    .. math:: \ell_i = -\frac{1}{|K(i)|}\sum_{k \in K(i)} \ln\frac{e^{s_{ik}}}{\sum_{j \ne i} e^{s_{ij}}},
               \qquad \frac{\partial\ell_i}{\partial s_{ij}} = P_{ij} - \frac{[j \in K(i)]}{|K(i)|}
 
     for :math:`j \ne i`, where :math:`P_{ij}` is the probability that anchor i gives to j. This is the paper's
-    :math:`L_{out}`, the logarithm inside the sum. It is at least :math:`\log |K(i)|`: only where each class has two
+    :math:`L_{out}`, the logarithm inside the sum. It is at least :math:`\ln |K(i)|`: only where each class has two
     embeddings can it vanish, and there it is :func:`nt_xent_loss`.
 
     Args:

@@ -61,7 +61,7 @@ def cosine_embedding_loss_grad(input1, input2, target, *, margin=0.0):
 
 
 def nt_xent_loss(input, target, *, temperature=0.5):
-    r"""Return :math:`\log(1 + \sum_{j \ne i, p} e^{s_{ij} - s_{ip}})` for the rows of both views."""
+    r"""Return :math:`\ln(1 + \sum_{j \ne i, p} e^{s_{ij} - s_{ip}})` for the rows of both views."""
     z, _ = _unit(np.concatenate(_doubles(input, target)))
     similarity, truth, rival = _nt_xent(z, temperature)
     return np.logaddexp(0.0, _log_sum_exp(similarity, rival) - truth)
@@ -78,7 +78,7 @@ def nt_xent_loss_grad(input, target, *, temperature=0.5):
 
 
 def info_nce_loss(query, positive, negatives=None, *, temperature=0.07):
-    r"""Return :math:`\log(1 + \sum_j e^{(q \cdot n_j - q \cdot k) / \tau})`, all scaled to length 1."""
+    r"""Return :math:`\ln(1 + \sum_j e^{(q \cdot n_j - q \cdot k) / \tau})`, all scaled to length 1."""
     q, k, n, _, rival = _info_nce(query, positive, negatives)
     similarity = np.einsum("id,ijd->ij", q, n) / temperature
     return np.logaddexp(0.0, _log_sum_exp(similarity, rival) - (q * k).sum(-1) / temperature)
@@ -117,7 +117,7 @@ def clip_loss_grad(input, target, *, temperature=0.07):
 
 
 def supervised_contrastive_loss(input, target, *, temperature=0.1):
-    r"""Return :math:`\log\sum_{j \ne i} e^{s_{ij}}` minus the mean of the positives' :math:`s_{ip}`; 0 without any."""
+    r"""Return :math:`\ln\sum_{j \ne i} e^{s_{ij}}` minus the mean of the positives' :math:`s_{ip}`; 0 without any."""
     z, _ = _unit(np.asarray(input, dtype=np.float64))
     similarity, positive, other = _classes(z, target, temperature)
     count = positive.sum(1)

@@ -808,6 +808,48 @@ def test_focal_of_an_infinite_logit_is_nothing_where_it_is_right_and_infinite_el
     assert gradient.tolist() == [0, 0, 0.75, -0.25, 0.75]
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("alpha", [0, 1, 0.0, 1.0])
+def test_what_alpha_gives_no_weight_costs_nothing_even_at_an_infinite_logit(alpha, gamma):
+    logits = torch.tensor([INF, -INF, INF, -INF], requires_grad=True)
+    target = torch.tensor([1.0, 0.0, 0.0, 1.0])
+    value = losses.sigmoid_focal_loss(logits, target, gamma=gamma, alpha=alpha, reduction="none")
+    assert value.tolist() == ([0, 0, 0, INF] if alpha else [0, 0, INF, 0])
+    assert grad(value.sum(), logits)[0].tolist() == ([0, 0, 0, -1] if alpha else [0, 0, 1, 0])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("binary_cross_entropy_with_logits", {}),
+        ("binary_cross_entropy_with_logits", {"pos_weight": 0.0}),
+        ("binary_cross_entropy_with_logits", {"pos_weight": 3.0}),
+        *(("sigmoid_focal_loss", {"gamma": g, "alpha": a}) for g in (0, 0.5, 2) for a in (None, 0, 0.25, 1)),
+    ],
+)
+def test_the_numpy_twins_agree_at_infinite_logits(name, options):
+    logits = torch.tensor([INF, -INF, INF, -INF, 2.0], dtype=torch.float64)
+    target = torch.tensor([1.0, 0.0, 0.0, 1.0, 1.0], dtype=torch.float64)
+    tensors = options | {key: torch.tensor(options[key]) for key in options if key == "pos_weight"}
+    value, gradient = value_and_gradient(getattr(losses, name), logits, target, **tensors, reduction="none")
+    arrays = logits.numpy(), target.numpy()
+    np.testing.assert_allclose(getattr(reference, name)(*arrays, **options), value, rtol=1e-12)
+    np.testing.assert_allclose(getattr(reference, f"{name}_grad")(*arrays, **options), gradient, rtol=1e-12)
+
+
+def test_of_the_losses_of_rows_nothing_of_the_size_of_the_logits_is_kept_for_the_backward_pass():
+    logits, kept = random(8, 50).requires_grad_(), []
+
+    def keep(tensor):
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        losses.focal_loss(logits, torch.arange(8))
+    assert [x.data_ptr() for x in kept if x.numel() >= logits.numel()] == [logits.data_ptr()]
+
+
 # class_balanced_weights
 
 

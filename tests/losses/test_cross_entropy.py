@@ -216,6 +216,21 @@ def test_a_true_class_that_is_ruled_out_costs_infinity_and_leaves_no_nan_in_the_
     assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_probabilities_of_classes_that_are_all_ruled_out_cost_infinity_and_do_not_pull(dtype, create_graph):
+    logits = torch.tensor([[-INF, -INF, -INF], [1.0, 2.0, -INF]], dtype=dtype, requires_grad=True)
+    target = torch.tensor([[0.2, 0.3, 0.5], [0.5, 0.5, 0.0]], dtype=dtype, requires_grad=True)
+    value = losses.cross_entropy(logits, target, reduction="none")
+    of_logits, of_target = grad(value.sum(), (logits, target), create_graph=create_graph)
+    assert value[0] == INF  # NaN in torch
+    assert of_logits[0].eq(0).all()
+    assert of_target[0].eq(INF).all()
+    torch.testing.assert_close(
+        (value[1:], of_logits[1:]), value_and_gradient(losses.cross_entropy, logits[1:], target[1:], reduction="none")
+    )
+
+
 @pytest.mark.parametrize("kind", [class_indices, class_probabilities])
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["unweighted", "weighted"])
 def test_cross_entropy_can_be_mapped_over_samples(weight, kind):
