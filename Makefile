@@ -10,7 +10,9 @@ NODE_MODULES := website/node_modules/.packages
 BOOK := _build/.book
 
 CHAPTERS := $(shell find chapters -type f -not -path '*/.*')
-WEBSITE := _config.yml _toc.yml benchmarks/results.md $(wildcard website/*.* website/templates/*)
+# The atlas and the chooser are made from the catalogue, and its pictures by the losses.
+WEBSITE := _config.yml _toc.yml benchmarks/results.md $(wildcard website/*.* website/templates/*) \
+	$(wildcard lib/catalog/*.py lib/plotting/*.py lib/losses/*.py)
 
 .PHONY: help book serve test lint lab execute bench mutants lock clean distclean
 

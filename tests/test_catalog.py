@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lib import catalog, losses
-from lib.catalog import ENTRIES, TOOLS, Entry
+from lib.catalog import DECISIONS, ENTRIES, FAMILIES, TASKS, TOOLS, TROUBLES, Entry
 
 SPREADS = (0.01, 1.0, 30.0, 1e4)
 ROOT = Path(__file__).parent.parent
@@ -385,6 +385,315 @@ def test_an_entry_names_a_chapter_of_the_table_of_contents_and_a_paper(entry):
         assert (ROOT / "chapters" / f"{entry.chapter}.ipynb").is_file()
 
 
+KNOWN = (*ENTRIES, *TOOLS)
+
+
+@each(KNOWN)
+def test_the_reason_is_made_of_sentences_and_all_words_of_the_choice_are_known(entry):
+    assert entry.because[0].isupper()
+    assert entry.because.endswith(".")
+    assert set(entry.use_for) <= set(TASKS)
+    assert set(entry.helps_against) <= set(TROUBLES)
+    assert set(entry.decisions) <= set(DECISIONS)
+    assert set(entry.first_choice_for) <= set(entry.use_for)
+    assert entry.use_for
+    assert entry.family in FAMILIES
+
+
+def test_no_two_losses_can_be_linked_to_by_the_same_name():
+    assert len({entry.anchor for entry in KNOWN}) == len(KNOWN)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_has_one_first_choice(task):
+    first = [entry.name.partition("_loss, ")[0] for entry in KNOWN if task in entry.first_choice_for]
+    assert len(first) == 1 or (task, first) == ("generate samples", ["discriminator", "generator"])
+
+
+@pytest.mark.parametrize("word", [*TROUBLES, *DECISIONS])
+def test_every_trouble_and_every_decision_has_a_loss(word):
+    assert any(word in (*entry.helps_against, *entry.decisions) for entry in KNOWN)
+
+
+@each_entry
+def test_a_loss_is_for_tasks_whose_targets_it_can_read(entry):
+    tasks = set(entry.use_for)
+    if entry.task == "regression":
+        assert tasks <= {"predict a number", "predict a range", "predict a count", "find boxes"}
+        assert ("predict a count" in tasks) is (entry.minimiser == "log of the mean")
+        tells_the_spread = "var" in inspect.signature(entry.function).parameters
+        assert ("predict a range" in tasks) is (entry.minimiser == "quantile" or tells_the_spread)
+    elif entry.task == "classification":
+        assert ("answer yes or no" in tasks) is is_binary(entry)
+        assert ("pick one class" in tasks) is not is_binary(entry)
+    else:
+        assert not tasks & {"predict a number", "predict a range", "predict a count", "answer yes or no"}
+
+
+# The gradient of CIoU takes its factor alpha as a constant, as its limits say.
+@each(ENTRIES, lambda entry: entry.name != "ciou_loss")
+def test_between_two_points_of_its_curve_a_loss_rises_by_a_slope_between_theirs(entry):
+    points, values, slopes = entry.curve()
+    assert (points[0], points[-1]) == (entry.slice.low, entry.slice.high)
+    assert np.ptp(values) > 0.1  # there is something to see
+    rise, ends = np.diff(values) / np.diff(points), np.stack([slopes[:-1], slopes[1:]])
+    slack = 0.01 * np.abs(slopes).max()  # for a slope that turns back between the points
+    between = (rise > ends.min(0) - slack) & (rise < ends.max(0) + slack)
+    assert between.mean() >= 0.95  # a kink has no slope of its own
+
+
+@each_entry
+def test_to_draw_a_loss_changes_nothing(entry):
+    _, options = draw(entry, 1)
+    before = dict(options)
+    entry.curve(2)
+    assert options == before == draw(entry, 1)[1] or "lengths" in options  # these are drawn
+
+
+# What a remedy must be able to do, for each trouble that a loss of an input and a target can be a remedy for. Each is a
+# property that some neighbour of the remedy lacks.
+
+
+def one_far_target_moves_the_prediction_little(entry: Entry) -> bool:
+    target = np.random.default_rng(0).exponential(size=101)
+    moves = []
+    for loss in (entry, catalog.entry("mse_loss")):
+        moves.append(best_constant(loss, np.append(target, 500.0)) - best_constant(loss, target))
+    return abs(moves[0]) < 0.05 * moves[1]
+
+
+def noisier_samples_pull_less(entry: Entry) -> bool:
+    if "var" not in inspect.signature(entry.function).parameters:
+        return False
+    (prediction, target), options = draw(entry, 50)
+    pulls = [
+        np.abs(loss_and_gradient(entry, (prediction, target), options | {"var": var})[1].numpy()) for var in (1, 9)
+    ]
+    return bool((pulls[1] < 0.2 * pulls[0]).all())
+
+
+def equal_errors_can_cost_differently(entry: Entry) -> bool:
+    """Of two errors that mirror each other, one costs half as much again, with the options that say so."""
+    if entry.task == "regression":
+        arguments, mirrored = (np.ones(1), np.zeros(1)), (-np.ones(1), np.zeros(1))
+    elif "mark pixels" in entry.use_for and entry.task == "other":
+        logits = np.full((1, 1, 8), -100.0)
+        logits[..., :4] = 100.0
+        extra, missed = np.zeros((1, 1, 8)), np.zeros((1, 1, 8))
+        extra[..., :3] = missed[..., :5] = 1.0
+        arguments, mirrored = (logits, extra), (logits, missed)
+    else:
+        arguments, mirrored = (opposite_errors(entry, label) for label in (0, -1))
+    options = draw(entry, 1)[1] | weights_for(entry, 10.0)
+    first, second = (call(entry, tensors(errors), options).item() for errors in (arguments, mirrored))
+    return max(first, second) > 1.5 * min(first, second)
+
+
+def opposite_errors(entry: Entry, position: int) -> tuple[np.ndarray, np.ndarray]:
+    """A sample of one label, and scores that are as wrong as those of the mirrored sample."""
+    labels = labels_of(entry)
+    label = labels[position]
+    if is_binary(entry):
+        return np.array([2.0 if label == labels[0] else -2.0]), np.array([label])
+    logits = np.zeros((1, len(labels)))
+    logits[0, int(label)] = -2.0
+    return logits, np.array([int(label)])
+
+
+def weights_for(entry: Entry, weight: float) -> dict[str, torch.Tensor]:
+    """The option that makes the last class, or a yes, weigh more, where the loss has one."""
+    options = inspect.signature(entry.function).parameters
+    if "pos_weight" in options:
+        return {"pos_weight": torch.tensor([weight]).double()}
+    if entry.task == "classification" and "weight" in options and not is_binary(entry):
+        return {"weight": torch.tensor([1.0] * (len(labels_of(entry)) - 1) + [weight]).double()}
+    return {}
+
+
+def the_easy_many_drown_the_rare_less(entry: Entry) -> bool:
+    """Of one hard sample of the rare class among 1000 easy others, the latter have less of the pull than in the CE."""
+    rare, others = 1, 1000
+    easy, hard = 4.0, -1.0  # logits in favour of the truth
+    if "mark pixels" in entry.use_for and entry.task == "other":
+        target = np.zeros((1, 1, rare + others))
+        target[..., :rare] = 1.0
+        logits = np.where(target == 1.0, hard, -easy)
+    elif is_binary(entry):
+        low, high = labels_of(entry)
+        target = np.array([high] * rare + [low] * others)
+        logits = np.where(target == high, hard, -easy)
+    else:
+        last = len(labels_of(entry)) - 1
+        target = np.array([last] * rare + [0] * others)
+        logits = np.zeros((rare + others, last + 1))
+        logits[:rare, last], logits[rare:, 0] = hard, easy + np.log(last)
+    _, gradient = loss_and_gradient(entry, (logits, target), draw(entry, 1)[1] | weights_for(entry, 10.0))
+    pull = gradient.reshape(rare + others, -1).norm(dim=1)
+    share = pull[rare:].sum() / pull.sum()
+    wrong = torch.sigmoid(torch.tensor([-hard] * rare + [-easy] * others))
+    plain = wrong[rare:].sum() / wrong.sum()
+    return bool(share < 0.95 * plain)
+
+
+def slope_at(entry: Entry, probability: float) -> float:
+    """How steep the loss is along the true logit where the true class has this probability."""
+    logits, target = logits_of(entry, probability)
+    return loss_and_gradient(entry, (logits, target), draw(entry, 1)[1])[1].abs().max().item()
+
+
+def logits_of(entry: Entry, probability: float) -> tuple[np.ndarray, np.ndarray]:
+    odds = np.log(probability / (1 - probability))
+    if is_binary(entry):
+        return np.array([odds]), np.array([labels_of(entry)[-1]])
+    logits = np.zeros((1, len(labels_of(entry))))
+    logits[0, 0] = odds + np.log(len(labels_of(entry)) - 1)
+    return logits, np.array([0])
+
+
+def an_implausible_label_pulls_less_than_a_doubtful_one(entry: Entry) -> bool:
+    return slope_at(entry, 1e-3) < 0.5 * slope_at(entry, 0.5)
+
+
+def what_is_right_already_pulls_less_than_in_the_cross_entropy(entry: Entry) -> bool:
+    """The closer to certainty, the weaker the pull towards it; of the cross-entropy it is proportional to 1 - p."""
+    return slope_at(entry, 0.99) / slope_at(entry, 0.5) < 0.5 * (0.01 / 0.5)
+
+
+def no_argument_is_a_label(entry: Entry) -> bool:
+    arguments, _ = draw(entry, 10)
+    return all(argument.dtype == np.float64 and not np.isin(argument, (-1.0, 1.0)).all() for argument in arguments)
+
+
+def it_learns_from_what_belongs_together_alone(entry: Entry) -> bool:
+    """No argument says what does not belong together, and yet to treat all alike is worse than the optimum."""
+    if not no_argument_is_a_label(entry):
+        return False
+    arguments, options = entry.optimum(np.random.default_rng(0))
+    alike = [np.ones_like(argument) for argument in arguments]
+    least, collapsed = (call(entry, tensors(these), options).item() for these in (arguments, alike))
+    return collapsed > least + 0.1
+
+
+def it_takes_embeddings_which_know_no_classes(entry: Entry) -> bool:
+    return "compare things" in entry.use_for and "class" not in entry.target
+
+
+def it_scores_a_sample_of_the_classes(entry: Entry) -> bool:
+    arguments, _ = draw(entry, 10)
+    return no_argument_is_a_label(entry) and {argument.ndim for argument in arguments} == {1, 2}
+
+
+def every_alignment_that_spells_the_target_will_do(entry: Entry) -> bool:
+    if len(draw(entry, 1)[0]) != 4:  # log-probabilities, labels, and how many there are of each
+        return False
+    lengths = (np.array([1, 2])[None], np.array([4]), np.array([2]))
+    alignments = np.array([[1, 0, 2, 0], [0, 1, 0, 2], [1, 1, 2, 2]])
+    log_probs = 50.0 * (np.eye(3)[alignments] - 1)
+    return all(call(entry, tensors((frames[:, None], *lengths)), {}).item() < 1e-6 for frames in log_probs)
+
+
+def a_box_that_lies_apart_is_drawn_nearer(entry: Entry) -> bool:
+    target, sideways = np.array([[[0.0, 0.0, 1.0, 1.0]], [[1.0, 0.0, 1.0, 0.0]]])
+    far, near = (loss_and_gradient(entry, (target + way * sideways, target), {}) for way in (5.0, 4.0))
+    return bool(near[0] < far[0] and far[1].abs().max() > 1e-3)
+
+
+def a_sure_discriminator_leaves_a_slope(entry: Entry) -> bool:
+    arguments, options = draw(entry, 1)
+    scores = (np.array([30.0]), np.array([-30.0]))[-len(arguments) :]  # real and fake; of a generator, fake alone
+    _, gradients = loss_and_gradients(entry, scores, options)
+    return all(-gradient.item() * sign >= 0.9 for gradient, sign in zip(gradients, (1, -1), strict=False))
+
+
+def a_small_parameter_is_pulled_to_0_as_hard_as_a_large_one(entry: Entry) -> bool:
+    return loss_and_gradient(entry, (np.array([1e-6]),), {})[1].item() > 0.1
+
+
+def shared_weight_costs_less_than_weight_in_one_place(entry: Entry) -> bool:
+    shared, single = (call(entry, tensors((np.array(weights),)), {}).item() for weights in ([1.0, 1.0], [2.0, 0.0]))
+    return shared < single - 0.1
+
+
+def a_large_parameter_is_pulled_harder(entry: Entry) -> bool:
+    small, large = loss_and_gradient(entry, (np.array([1.0, 10.0]),), {})[1].tolist()
+    return large > 2 * small
+
+
+REMEDIES = {
+    "outliers": one_far_target_moves_the_prediction_little,
+    "uneven noise": noisier_samples_pull_less,
+    "unequal costs": equal_errors_can_cost_differently,
+    "rare classes": the_easy_many_drown_the_rare_less,
+    "wrong labels": an_implausible_label_pulls_less_than_a_doubtful_one,
+    "overconfidence": what_is_right_already_pulls_less_than_in_the_cross_entropy,
+    "few labels": no_argument_is_a_label,
+    "few examples": it_takes_embeddings_which_know_no_classes,
+    "no negative examples": it_learns_from_what_belongs_together_alone,
+    "many classes": it_scores_a_sample_of_the_classes,
+    "no alignment": every_alignment_that_spells_the_target_will_do,
+    "boxes that miss": a_box_that_lies_apart_is_drawn_nearer,
+    "sure discriminator": a_sure_discriminator_leaves_a_slope,
+    "irrelevant features": a_small_parameter_is_pulled_to_0_as_hard_as_a_large_one,
+    "correlated features": shared_weight_costs_less_than_weight_in_one_place,
+    "overfitting": a_large_parameter_is_pulled_harder,
+}
+
+
+@each(ENTRIES, lambda entry: entry.helps_against)
+def test_a_remedy_can_do_what_its_trouble_asks_for(entry):
+    assert [trouble for trouble in entry.helps_against if not REMEDIES[trouble](entry)] == []
+
+
+@each(ENTRIES, lambda entry: "outliers" in entry.helps_against)
+def test_a_remedy_against_outliers_is_robust(entry):
+    assert entry.robust
+
+
+# For each trouble a loss that is no remedy for it, a neighbour of one that is
+NO_REMEDIES = {
+    "outliers": "gaussian_nll_loss",
+    "uneven noise": "mse_loss",
+    "unequal costs": "mse_loss",
+    "rare classes": "soft_margin_loss",
+    "wrong labels": "cross_entropy",
+    "overconfidence": "cross_entropy",
+    "few labels": "supervised_contrastive_loss",
+    "few examples": "supervised_contrastive_loss",
+    "no negative examples": "contrastive_loss",
+    "many classes": "cross_entropy",
+    "no alignment": "sequence_cross_entropy",
+    "boxes that miss": "iou_loss",
+    "sure discriminator": "generator_loss, minimax",
+    "irrelevant features": "l2_penalty",
+    "correlated features": "l1_penalty",
+    "overfitting": "l1_penalty",
+}
+
+
+@pytest.mark.parametrize("trouble", REMEDIES)
+def test_a_false_remedy_fails(trouble):
+    false = dataclasses.replace(catalog.entry(NO_REMEDIES[trouble]), helps_against=(trouble,))
+    with pytest.raises(AssertionError):
+        test_a_remedy_can_do_what_its_trouble_asks_for(false)
+
+
+# How a loss whose minimiser is told of one sample takes three classes: its arguments of logits (3,) and a label
+OF_THREE_CLASSES = {
+    "kl_div": lambda logits, label: (logits.log_softmax(0), torch.eye(3).double()[label]),
+    "sequence_cross_entropy": lambda logits, label: (logits[None, None], torch.tensor([[label]])),
+}
+
+
+@each(ENTRIES, lambda entry: "a probability" in entry.serves)
+def test_a_loss_that_is_said_to_serve_probabilities_is_flat_at_the_true_ones(entry):
+    probabilities = torch.tensor([0.2, 0.3, 0.5]).double()
+    for logits, flat in ((probabilities.log(), True), (probabilities, False)):
+        logits.requires_grad_()
+        costs = [call(entry, OF_THREE_CLASSES[entry.name](logits, label), {}) for label in range(3)]
+        (slope,) = torch.autograd.grad(sum(p * cost for p, cost in zip(probabilities, costs, strict=True)), logits)
+        assert (slope.abs().max().item() < 1e-12) is flat
+
+
 def test_the_catalogue_prints_itself_as_a_table_with_a_row_for_each_loss_and_each_tool():
     printed = subprocess.run([sys.executable, "-m", "lib.catalog"], capture_output=True, text=True, check=True).stdout
     first_column = [line.split("|")[1].strip() for line in printed.splitlines() if line]
@@ -427,6 +736,19 @@ def test_an_unknown_loss_is_told_the_nearest_name():
         ("robust", True, test_the_losses_of_all_labels_add_up_to_a_constant_if_and_only_if_the_entry_says_robust),
         ("divisor", lambda sample: 3, test_the_mean_divides_by_what_the_entry_says),
         ("limits", ("It has no full stop",), test_every_limit_is_a_sentence_with_a_full_stop),
+        ("because", "no sentence", test_the_reason_is_made_of_sentences_and_all_words_of_the_choice_are_known),
+        ("because", "No full stop", test_the_reason_is_made_of_sentences_and_all_words_of_the_choice_are_known),
+        ("use_for", (), test_the_reason_is_made_of_sentences_and_all_words_of_the_choice_are_known),
+        ("use_for", ("pick a class",), test_the_reason_is_made_of_sentences_and_all_words_of_the_choice_are_known),
+        ("use_for", ("pick one class", "answer yes or no"), test_a_loss_is_for_tasks_whose_targets_it_can_read),
+        (
+            "first_choice_for",
+            ("mark boxes",),
+            test_the_reason_is_made_of_sentences_and_all_words_of_the_choice_are_known,
+        ),
+        ("helps_against", ("outlier",), test_the_reason_is_made_of_sentences_and_all_words_of_the_choice_are_known),
+        ("helps_against", ("outliers",), test_a_remedy_against_outliers_is_robust),
+        ("serves", ("a guess",), test_the_reason_is_made_of_sentences_and_all_words_of_the_choice_are_known),
         ("chapter", "mnist/tran", test_an_entry_names_a_chapter_of_the_table_of_contents_and_a_paper),
     ],
 )

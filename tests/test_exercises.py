@@ -2,6 +2,7 @@
 
 import importlib
 import re
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -72,13 +73,19 @@ def wrong_answers() -> dict:
 WRONG = wrong_answers()
 
 
+@cache
+def verdict_on(name: str, mistake: str):
+    """Check a wrong answer, once for all tests."""
+    answer, _ = WRONG[name][mistake]
+    answer.__name__ = name
+    return check(answer)
+
+
 @pytest.mark.parametrize(("name", "mistake"), [(name, mistake) for name in WRONG for mistake in WRONG[name]])
 def test_a_typical_wrong_answer_is_caught_and_named(name, mistake):
-    answer, named = WRONG[name][mistake]
-    answer.__name__ = name
-    verdict = check(answer)
+    verdict = verdict_on(name, mistake)
     assert not verdict.passed
-    assert named in verdict.failed_property, verdict
+    assert WRONG[name][mistake][1] in verdict.failed_property, verdict
     assert "Found:  " in str(verdict)
 
 
@@ -132,6 +139,5 @@ def test_a_name_can_be_taken_by_one_exercise_only():
 @pytest.mark.parametrize("name", _EXERCISES)
 def test_no_verdict_quotes_the_solution(name):
     solution = [line.strip() for line in SOURCES[name].splitlines()[1:]]
-    for answer, _ in WRONG[name].values():
-        answer.__name__ = name
-        assert not any(line in str(check(answer)) for line in solution)
+    for mistake in WRONG[name]:
+        assert not any(line in str(verdict_on(name, mistake)) for line in solution)

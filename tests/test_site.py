@@ -207,6 +207,131 @@ def test_moving_a_slider_moves_the_curves(name, size, browser, site):
     page.close()
 
 
+@pytest.fixture(params=["formulas/atlas", "appendix/choosing"])
+def catalogue(request, browser, site):
+    """A page with menus, which hide the losses that do not fit."""
+    name = f"chapters/{request.param}"
+    read(name)
+    page = browser.new_page()
+    page.goto(f"{site}{name}.html", wait_until="networkidle")
+    yield page
+    page.close()
+
+
+def shown(page: Page) -> list[str]:
+    """The losses that can be seen, in the order of the page."""
+    return page.locator("[data-entry]:visible").evaluate_all("cards => cards.map(card => card.dataset.entry)")
+
+
+def choose(page: Page, **choice: str):
+    """Set menus as the keyboard does, with the event that the browser sends."""
+    for name, value in choice.items():
+        page.locator(f"select[name={name}]").select_option(value)
+
+
+def test_menus_hide_what_does_not_fit_and_say_how_much_is_left(catalogue):
+    everything = shown(catalogue)
+    status = catalogue.get_by_role("status")
+    assert status.inner_text() == f"All {len(set(everything))} are shown."
+    choose(catalogue, task="predict-a-number", trouble="outliers")
+    left = shown(catalogue)
+    assert "huber-loss" in left
+    assert not {"mse-loss", "cross-entropy"} & set(left)
+    assert status.inner_text() == f"{len(set(left))} of {len(set(everything))} are shown."
+    assert all(
+        group.locator("[data-entry]:visible").count() for group in catalogue.locator("[data-group]:visible").all()
+    )
+    catalogue.get_by_role("button", name="Show all").click()
+    assert shown(catalogue) == everything
+
+
+def test_address_keeps_the_choice(catalogue, browser):
+    choose(catalogue, task="pick-one-class", trouble="wrong-labels")
+    assert urlsplit(catalogue.url).fragment == "task=pick-one-class&trouble=wrong-labels"
+    other = browser.new_page()
+    other.goto(catalogue.url, wait_until="networkidle")
+    assert shown(other) == shown(catalogue) == ["generalized-cross-entropy", "symmetric-cross-entropy"]
+    assert other.locator("select[name=trouble]").input_value() == "wrong-labels"
+    other.close()
+    catalogue.get_by_role("button", name="Show all").click()
+    assert urlsplit(catalogue.url).fragment == ""
+
+
+def test_address_that_makes_no_sense_shows_everything(catalogue):
+    everything = shown(catalogue)
+    for fragment in ("task=fly", "nothing", "task=pick-one-class&trouble=%"):
+        catalogue.evaluate("fragment => { location.hash = fragment; }", fragment)
+    catalogue.wait_for_function("document.querySelector('select[name=trouble]').value === ''")
+    choose(catalogue, task="")
+    assert shown(catalogue) == everything
+
+
+def test_every_answer_that_the_menus_offer_leads_to_a_loss(catalogue):
+    # Every pair of answers is set; of the third menu, what is offered then is compared with what the rows hold.
+    unkept = catalogue.evaluate(
+        """() => {
+          const menus = [...document.querySelectorAll("form.catalogue-filter select")];
+          const values = menu => [...menu.options].map(option => option.value);
+          const set = (menu, value) => {
+            menu.value = value;
+            menu.dispatchEvent(new Event("input", {bubbles: true}));
+          };
+          const unkept = [];
+          for (const [i, first] of menus.entries()) for (const one of values(first)) {
+            set(first, one);
+            for (const second of menus.slice(i + 1)) for (const option of second.options) {
+              const offered = !option.disabled, before = second.value;
+              set(second, option.value);
+              const left = [...document.querySelectorAll("[data-entry]")].filter(card => !card.hidden).length;
+              const said = document.querySelector("[role=status]").textContent;
+              if (offered !== left > 0 || said.startsWith("No loss") !== (left === 0)) unkept.push([one, option.value]);
+              set(second, before);
+            }
+            set(first, "");
+          }
+          return unkept;
+        }"""
+    )
+    assert unkept == []
+
+
+def test_combination_without_a_loss_says_so(catalogue):
+    catalogue.evaluate("location.hash = 'task=find-boxes&trouble=wrong-labels'")
+    catalogue.get_by_text("No loss that this course knows fits all of this").wait_for()
+    assert shown(catalogue) == []
+
+
+def test_menus_are_reached_and_set_with_the_keyboard(catalogue):
+    catalogue.locator("select[name=task]").focus()
+    catalogue.keyboard.type("pick")
+    assert "cross-entropy" in shown(catalogue)
+    assert "mse-loss" not in shown(catalogue)
+    catalogue.keyboard.press("Tab")
+    assert catalogue.evaluate("document.activeElement.name") == "trouble"
+
+
+def test_link_to_a_card_shows_it_even_if_the_menus_had_hidden_it(browser, site):
+    read("chapters/formulas/atlas")
+    page = browser.new_page()
+    page.goto(f"{site}chapters/formulas/atlas.html#task=predict-a-number", wait_until="networkidle")
+    assert not page.locator("#focal-loss").is_visible()
+    page.evaluate("location.hash = 'focal-loss'")
+    page.locator("#focal-loss").wait_for()
+    assert page.locator("#focal-loss").bounding_box()["y"] < page.viewport_size["height"]
+    page.close()
+
+
+@pytest.mark.parametrize("name", ["formulas/atlas", "appendix/choosing"])
+def test_without_scripts_every_loss_can_be_read_and_no_dead_form_is_seen(name, browser, site):
+    built = read(f"chapters/{name}")
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{site}chapters/{name}.html")
+    assert page.locator("[data-entry]:visible").count() == len(built.select("[data-entry]"))
+    assert not page.locator("form.catalogue-filter").is_visible()
+    context.close()
+
+
 def test_search_finds_a_chapter(browser, site):
     chapter = PAGES[-1]
     word = max(re.findall(r"[A-Za-z]+", read(chapter).h1.text), key=len)

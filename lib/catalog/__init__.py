@@ -25,25 +25,27 @@ from lib.catalog import (
     semi_supervised,
     sequence,
 )
-from lib.catalog._entry import Entry, Sample, Tool
+from lib.catalog._choice import DECISIONS, TASKS, TROUBLES
+from lib.catalog._entry import Entry, Known, Sample, Slice, Tool
 
-_FAMILIES = (
-    regression,
-    classification,
-    margin,
-    metric,
-    divergence,
-    regularization,
-    ranking,
-    sequence,
-    detection,
-    gan,
-    semi_supervised,
-    adversarial,
-    composite,
-    large_scale,
-)
+_FAMILIES = {
+    regression: "Numbers",
+    classification: "Classes",
+    margin: "Margins",
+    metric: "Embeddings",
+    divergence: "Distributions",
+    regularization: "Penalties",
+    ranking: "Order",
+    sequence: "Sequences",
+    detection: "Boxes and masks",
+    gan: "Generators and discriminators",
+    semi_supervised: "Samples without labels",
+    adversarial: "Attacks",
+    composite: "Sums of losses",
+    large_scale: "Large scale",
+}
 
+FAMILIES: dict[str, str] = {family.__name__.rpartition(".")[2]: title for family, title in _FAMILIES.items()}
 ENTRIES: tuple[Entry, ...] = tuple(entry for family in _FAMILIES for entry in getattr(family, "ENTRIES", ()))
 TOOLS: tuple[Tool, ...] = tuple(tool for family in _FAMILIES for tool in getattr(family, "TOOLS", ()))
 
@@ -60,7 +62,25 @@ _MINIMISERS = {
     "majority above one half": "the most probable class, provided that it has more than half of the probability",
 }
 
-__all__ = ["ENTRIES", "TOOLS", "Entry", "Sample", "Tool", "card", "entry", "table"]
+__all__ = [
+    "DECISIONS",
+    "ENTRIES",
+    "FAMILIES",
+    "TASKS",
+    "TOOLS",
+    "TROUBLES",
+    "Entry",
+    "Known",
+    "Sample",
+    "Slice",
+    "Tool",
+    "call",
+    "card",
+    "entry",
+    "facts",
+    "formula",
+    "table",
+]
 
 
 def entry(name: str) -> Entry | Tool:
@@ -108,17 +128,29 @@ def card(name: str) -> str:
         ValueError: if there is none of that name.
     """
     one = entry(name)
-    facts = {"Purpose": one.purpose} if isinstance(one, Tool) else _facts(one)
-    facts = {"Symbols": one.symbols} | facts if one.symbols else facts
-    facts |= {"Limits": " ".join(one.limits), "Origin": f"[{one.paper}]({one.url})"}
+    return f"**{one.title}** {call(one)}\n\n{formula(one)}\n\n{facts(one)}"
+
+
+def call(one: Known) -> str:
+    """Return how a loss or a tool is called, as Markdown."""
     function, _, kind = one.name.partition(", ")
-    code = f'losses.{function}(..., kind="{kind}")' if kind else f"losses.{function}"
-    formula = one.value if isinstance(one, Tool) else f"\\ell = {one.value}"
-    lines = [f"- **{label}:** {fact}" for label, fact in facts.items()]
-    return "\n".join([f"**{one.title}** `{code}`", "", f"$${formula}$$", "", *lines])
+    return f'`losses.{function}(..., kind="{kind}")`' if kind else f"`losses.{function}`"
 
 
-def _facts(one: Entry) -> dict[str, str]:
+def formula(one: Known) -> str:
+    """Return the formula of a loss or a tool as Markdown."""
+    return f"$${one.value}$$" if isinstance(one, Tool) else f"$$\\ell = {one.value}$$"
+
+
+def facts(one: Known) -> str:
+    """Return all that a card says below the formula as Markdown, a list."""
+    said = {"Symbols": one.symbols} if one.symbols else {}
+    said |= {"Purpose": one.purpose} if isinstance(one, Tool) else _claims(one)
+    said |= {"Limits": " ".join(one.limits), "Origin": f"[{one.paper}]({one.url})"}
+    return "\n".join(f"- **{label}:** {fact}" for label, fact in said.items())
+
+
+def _claims(one: Entry) -> dict[str, str]:
     """Return what a card says of a loss, by the label in front of it."""
     claims = [
         "convex" if one.convex else "not convex",

@@ -11,6 +11,8 @@ TOOLS = (
         name="fgsm",
         family="adversarial",
         title="Fast gradient sign method (FGSM)",
+        use_for=("withstand attacks",),
+        because="It shows how fragile a model is, at the price of one backward pass; to withstand it proves little.",
         value=r"x + \epsilon \operatorname{sign}\bigl(\nabla_x\, \ell(f(x), y)\bigr)",
         symbols=rf"{MODEL}; $\ell$: the loss; {RADIUS}.",
         purpose="Makes, in one step, inputs that look the same and mislead a model.",
@@ -25,6 +27,8 @@ TOOLS = (
         name="pgd",
         family="adversarial",
         title="Projected gradient descent (PGD)",
+        use_for=("withstand attacks",),
+        because="It is the least that a model called robust has to withstand, and the attack to train against.",
         value=r"x' \leftarrow \operatorname{clip}\bigl(x' + \eta \operatorname{sign}(\nabla_{x'}\, \ell(f(x'), y)),"
         r"\; x - \epsilon,\; x + \epsilon\bigr)",
         symbols=rf"{MODEL}; $x'$: the input that misleads, at first a random one near $x$; $\eta$: the step, the "
@@ -42,6 +46,11 @@ TOOLS = (
         name="trades_loss",
         family="adversarial",
         title="TRADES",
+        use_for=("withstand attacks",),
+        first_choice_for=("withstand attacks",),
+        serves=("the likeliest class",),
+        because="A classifier is to be trained to withstand small changes of its input, and one number is to set how "
+        "much accuracy that may cost.",
         value=r"-\ln p_y + \beta \max_{\|x' - x\|_\infty \le \epsilon} \sum_j p_j \ln\frac{p_j}{q_j},"
         r" \quad p = \operatorname{softmax}(f(x)),\; q = \operatorname{softmax}(f(x'))",
         symbols=rf"{MODEL}, a class; $x'$: an input near $x$; $\|\cdot\|_\infty$: the largest difference of a number; "

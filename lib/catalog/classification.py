@@ -1,11 +1,12 @@
 """The entries of the losses for choosing one class among several."""
 
+import dataclasses
 import math
 
 import numpy as np
 import torch
 
-from lib.catalog._entry import Entry, Tool
+from lib.catalog._entry import Entry, Slice, Tool
 from lib.catalog._symbols import CONDITION, LOGISTIC, SOFTMAX
 from lib.reference import classification
 
@@ -16,6 +17,20 @@ INDICES_OR_PROBABILITIES = f"{LABELS}, or class probabilities $q$, floats of the
 SOFTMAX_AND_CONDITION = f"{SOFTMAX}; {CONDITION}"
 # The greatest (1 - p)^2 (1 - p - 2 p ln p), near p = 0.058: how steep the focal loss with gamma = 2 gets
 FOCAL_SLOPE = 1.12898321857
+
+
+def true_class_against_zeros(logit):
+    """Return one row of logits, that of the true class and zeros, and the label."""
+    return torch.nn.functional.pad(logit[None, None], (0, CLASSES - 1)), torch.tensor([0])
+
+
+def _log_probabilities_of_the_true_class(logit):
+    logits, label = true_class_against_zeros(logit)
+    return logits.log_softmax(1), label
+
+
+ALONG_THE_TRUE_LOGIT = Slice(f"logit of the true class, beside {CLASSES - 1} of 0", -6.0, 6.0, true_class_against_zeros)
+ALONG_A_YES = Slice("logit, where the answer is yes", -6.0, 6.0, lambda logit: (logit[None], torch.ones(1).double()))
 
 
 def logits_and_labels(generator, n, spread):
@@ -66,6 +81,7 @@ def _binary_entry(**facts):
         "robust": False,
         "calibrated": True,
         "sample": logits_and_answers,
+        "slice": ALONG_A_YES,
     }
     return Entry(**{**shared, **facts})
 
@@ -83,6 +99,7 @@ def _multi_class_entry(**facts):
         "robust": False,
         "calibrated": True,
         "sample": contested_logits_and_labels,
+        "slice": ALONG_THE_TRUE_LOGIT,
     }
     return Entry(**{**shared, **facts})
 
@@ -92,6 +109,11 @@ ENTRIES = (
         name="cross_entropy",
         twins=classification,
         title="Cross-entropy",
+        use_for=("pick one class", "mark pixels"),
+        first_choice_for=("pick one class",),
+        helps_against=("rare classes", "unequal costs"),
+        because="Probabilities are wanted and the labels can be trusted; every other choice has to be compared with "
+        "it. Class weights make a rare or dear class count more, and move the probabilities.",
         value=r"-\ln p_y, \quad p = \operatorname{softmax}(z)",
         gradient=r"p_j - [j = y]",
         symbols=f"{SOFTMAX_AND_CONDITION}. Of class probabilities $q$ the loss is $-\\sum_j q_j \\ln p_j$.",
@@ -116,10 +138,14 @@ ENTRIES = (
         url="https://doi.org/10.1111/j.2517-6161.1952.tb00104.x",
         chapter="mnist/train",
         sample=logits_and_labels,
+        slice=ALONG_THE_TRUE_LOGIT,
     ),
     _binary_entry(
         name="binary_cross_entropy",
         title="Binary cross-entropy of a probability",
+        use_for=("answer yes or no",),
+        because="The model puts out a probability, and its logit cannot be had: from a logit, the loss would keep "
+        "more digits.",
         value=r"-y\max(\ln p, -100) - (1 - y)\max(\ln(1 - p), -100)",
         gradient=r"\frac{p - y}{\max(p(1 - p), 10^{-12})}",
         input="probabilities $p$ of yes, in [0, 1], any shape",
@@ -137,11 +163,17 @@ ENTRIES = (
         paper="I. J. Good, Rational decisions (1952)",
         url="https://doi.org/10.1111/j.2517-6161.1952.tb00104.x",
         sample=probabilities_and_answers,
+        slice=dataclasses.replace(ALONG_A_YES, label="probability, where the answer is yes", low=0.05, high=0.99),
         link=torch.sigmoid,
     ),
     _binary_entry(
         name="binary_cross_entropy_with_logits",
         title="Binary cross-entropy",
+        use_for=("answer yes or no",),
+        first_choice_for=("answer yes or no",),
+        helps_against=("rare classes", "unequal costs"),
+        because="Each question has an answer of its own, yes or no, and its probability is wanted. The option "
+        "pos_weight makes a rare or dear yes count more, and moves the probabilities.",
         value=r"y\ln(1 + e^{-z}) + (1 - y)\ln(1 + e^z)",
         gradient=r"\sigma(z) - y",
         symbols=f"{LOGISTIC}.",
@@ -158,6 +190,9 @@ ENTRIES = (
     _multi_class_entry(
         name="nll_loss",
         title="Negative log-likelihood",
+        use_for=("pick one class",),
+        because="Log-probabilities are there already, as from a mixture or a flow; behind log_softmax it is the "
+        "cross-entropy.",
         value=r"-\ln p_y",
         gradient=r"-[j = y] \text{ in } \ln p_j",
         symbols=f"{CONDITION}.",
@@ -176,11 +211,16 @@ ENTRIES = (
         paper="R. A. Fisher, On the mathematical foundations of theoretical statistics (1922)",
         url="https://doi.org/10.1098/rsta.1922.0009",
         sample=log_probabilities_and_labels,
+        slice=dataclasses.replace(ALONG_THE_TRUE_LOGIT, at=_log_probabilities_of_the_true_class),
         link=lambda logits: logits.log_softmax(-1),
     ),
     _multi_class_entry(
         name="focal_loss",
         title="Focal loss",
+        use_for=("pick one class",),
+        helps_against=("rare classes", "overconfidence"),
+        because="Easy samples are so many that they drown the hard ones, or the cross-entropy ends up too sure; gamma "
+        "turns down what is already right.",
         value=r"-(1 - p_y)^\gamma \ln p_y, \quad p = \operatorname{softmax}(z)",
         gradient=r"(1 - p_y)^{\gamma - 1} (1 - p_y - \gamma p_y \ln p_y)\,(p_j - [j = y])",
         symbols=rf"$\gamma$: how fast attention falls as $p_y$ grows; {SOFTMAX_AND_CONDITION}.",
@@ -198,6 +238,10 @@ ENTRIES = (
     _binary_entry(
         name="sigmoid_focal_loss",
         title="Binary focal loss",
+        use_for=("answer yes or no",),
+        helps_against=("rare classes",),
+        because="Nearly all answers are an easy no, as for the anchors of a detector; gamma turns these down, and "
+        "alpha sets what a yes weighs against a no.",
         value=r"w\, d^\gamma\, \bigl(-y\ln p - (1 - y)\ln(1 - p)\bigr), "
         r"\quad d = y(1 - p) + (1 - y)p, \; p = \sigma(z)",
         gradient=r"w\, d^\gamma \bigl(d - \gamma(1 - d)\ln(1 - d)\bigr)\,(1 - 2y) \text{ for } y \in \{0, 1\}",
@@ -219,6 +263,10 @@ ENTRIES = (
     _multi_class_entry(
         name="generalized_cross_entropy",
         title="Generalised cross-entropy",
+        use_for=("pick one class",),
+        helps_against=("wrong labels",),
+        because="Some labels are wrong: a sample whose label the model finds implausible loses its pull, the more so "
+        "the larger q.",
         value=r"\frac{1 - p_y^q}{q}, \quad p = \operatorname{softmax}(z)",
         gradient=r"p_y^q\,(p_j - [j = y])",
         symbols=rf"$q$: from 0, cross-entropy, to 1, half the absolute error $\sum_j |p_j - [j = y]|$; "
@@ -239,6 +287,11 @@ ENTRIES = (
     _multi_class_entry(
         name="symmetric_cross_entropy",
         title="Symmetric cross-entropy",
+        use_for=("pick one class",),
+        helps_against=("wrong labels",),
+        because="There are wrong labels, and the generalised cross-entropy learns too slowly: a cross-entropy turned "
+        "low keeps the pace, and the larger second term, whose sum over the classes is constant, resists wrong "
+        "labels.",
         value=r"-\alpha\ln p_y - \beta A (1 - p_y), \quad p = \operatorname{softmax}(z)",
         gradient=r"(\alpha - \beta A p_y)\,(p_j - [j = y])",
         symbols=rf"$\alpha$, $\beta$: the factors of cross-entropy and of its reverse; $A < 0$: what the logarithm "
@@ -258,6 +311,10 @@ ENTRIES = (
     _multi_class_entry(
         name="brier_loss",
         title="Brier score",
+        use_for=("pick one class",),
+        helps_against=("overconfidence",),
+        because="Probabilities are wanted, and no single mistake, however sure, may cost more than 2; it is also a "
+        "score by which forecasts are compared.",
         value=r"\sum_j (p_j - q_j)^2, \quad p = \operatorname{softmax}(z)",
         gradient=r"2 p_j \bigl(p_j - q_j - \sum_k p_k (p_k - q_k)\bigr)",
         symbols=f"{SOFTMAX}; of a class index $q_j = [j = y]$, 1 for the true class, else 0.",
@@ -276,6 +333,11 @@ TOOLS = (
         name="class_balanced_weights",
         family="classification",
         title="Class-balanced weights",
+        use_for=("pick one class",),
+        helps_against=("rare classes",),
+        serves=("the likeliest class",),
+        because="Some classes have far more samples than others: these weights go into the cross-entropy, the first "
+        "thing to try before another loss.",
         value=r"w_j \propto \frac{1 - \beta}{1 - \beta^{n_j}}, \quad \sum_j w_j = C",
         symbols=r"$w_j$: the weight of class $j$; $n_j$: its number of samples; $C$: the number of classes; $\beta$: "
         r"at 0 all classes weigh 1, at 1 each weighs as the inverse of its number.",

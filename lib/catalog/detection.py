@@ -1,8 +1,9 @@
 """The entries of the losses for finding objects: boxes and masks."""
 
 import numpy as np
+import torch
 
-from lib.catalog._entry import Entry
+from lib.catalog._entry import Entry, Slice
 from lib.catalog._symbols import LOGISTIC
 from lib.reference import detection
 
@@ -76,6 +77,7 @@ def _box_entry(**facts):
         "convex": False,
         "lipschitz": None,
         "sample": _boxes,
+        "slice": Slice("shift of the box, in widths", -2.5, 2.5, lambda shift: (UNIT + shift * SIDEWAYS, UNIT)),
         "optimum": _found_boxes,
     }
     return Entry(**{**shared, **facts})
@@ -95,14 +97,28 @@ def _mask_entry(**facts):
         "convex": False,
         "bound": 1.0,
         "optimum": _found_masks,
+        "slice": Slice("logit of the mask's pixels, the opposite of the others", -6.0, 6.0, _mask_found),
     }
     return Entry(**{**shared, **facts})
+
+
+UNIT = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).double()
+SIDEWAYS = torch.tensor([1.0, 0.0, 1.0, 0.0]).double()
+TALLER = torch.tensor([0.0, -0.5, 0.0, 0.5]).double()  # on both sides, so that the centre stays
+
+
+def _mask_found(logit):
+    """Return logits that are right about the mask, half of the pixels, by the number."""
+    mask = (torch.arange(PIXELS) % 2).double().reshape(1, 1, PIXELS)
+    return logit * (2 * mask - 1), mask
 
 
 ENTRIES = (
     _box_entry(
         name="iou_loss",
         title="IoU loss",
+        use_for=("find boxes",),
+        because="The boxes overlap their targets already, and overlap is what the detector is judged by.",
         value=r"1 - \frac{I}{U}",
         gradient=r"\frac{\partial\ell}{\partial x_2} = \frac{I\,h_A}{U^2} \text{ outside } B,"
         r"\quad -\frac{h_I\,(B + h_A (w_A - w_I))}{U^2} \text{ within}",
@@ -116,6 +132,9 @@ ENTRIES = (
     _box_entry(
         name="giou_loss",
         title="Generalised IoU loss",
+        use_for=("find boxes",),
+        helps_against=("boxes that miss",),
+        because="Boxes may miss their targets, and nothing but areas should count, in whatever unit the two axes have.",
         value=r"1 - \frac{I}{U} + \frac{C - U}{C}",
         gradient=r"d\Bigl(1 - \frac{I}{U}\Bigr) + \frac{U\,dC}{C^2} - \frac{dU}{C}",
         symbols=f"{AREAS}; $C$: the area of the smallest box around both; {CHANGE}.",
@@ -130,6 +149,9 @@ ENTRIES = (
     _box_entry(
         name="diou_loss",
         title="Distance IoU loss",
+        use_for=("find boxes",),
+        helps_against=("boxes that miss",),
+        because="Boxes may miss their targets and should get there soon: the distance of the centres falls directly.",
         value=r"1 - \frac{I}{U} + \frac{\rho^2}{c^2}",
         gradient=r"d\Bigl(1 - \frac{I}{U}\Bigr) + \frac{d\rho^2}{c^2} - \frac{\rho^2\,dc^2}{c^4}",
         symbols=f"{CENTRES}.",
@@ -144,6 +166,11 @@ ENTRIES = (
     _box_entry(
         name="ciou_loss",
         title="Complete IoU loss",
+        use_for=("find boxes",),
+        first_choice_for=("find boxes",),
+        helps_against=("boxes that miss",),
+        because="Overlap, centre and proportions are all to be right, from boxes that may miss at first: the usual "
+        "start.",
         value=r"1 - \frac{I}{U} + \frac{\rho^2}{c^2} + \alpha v,"
         r"\qquad v = \tfrac{4}{\pi^2}\bigl(\arctan\tfrac{w_B}{h_B} - \arctan\tfrac{w_A}{h_A}\bigr)^2,"
         r"\quad \alpha = \frac{v}{1 - I/U + v}",
@@ -151,6 +178,9 @@ ENTRIES = (
         symbols=f"{CENTRES}; $w$ and $h$: widths and heights, so that $v$ compares proportions; $\\alpha$: its "
         "weight, a constant in the gradient.",
         bound=2.5,
+        slice=Slice(
+            "height of the box, in those of its target", 0.2, 4.0, lambda height: (UNIT + (height - 1) * TALLER, UNIT)
+        ),
         limits=(
             "Its gradient takes alpha as a constant, so it is not the derivative of its value.",
             "Boxes of the right proportions and the wrong size have v = 0.",
@@ -161,6 +191,11 @@ ENTRIES = (
     _mask_entry(
         name="dice_loss",
         title="Dice loss",
+        use_for=("mark pixels",),
+        first_choice_for=("mark pixels",),
+        helps_against=("rare classes",),
+        because="The foreground is small, and its overlap counts, not the many pixels around it; with the "
+        "cross-entropy added, it is the usual start.",
         value=r"1 - \frac{2\sum p_i y_i + s}{\sum p_i + \sum y_i + s}, \quad p = \sigma(z)",
         gradient=r"\frac{1 - \ell - 2 y_i}{\sum p_i + \sum y_i + s}\; p_i (1 - p_i)",
         setting="for a single mask, with smooth 1",
@@ -177,6 +212,9 @@ ENTRIES = (
     _mask_entry(
         name="tversky_loss",
         title="Tversky loss",
+        use_for=("mark pixels",),
+        helps_against=("rare classes", "unequal costs"),
+        because="The foreground is small, and to miss a part of it costs more than to mark too much, or less.",
         value=r"1 - \frac{T + s}{T + \alpha F_+ + \beta F_- + s}, \quad T = \sum p_i y_i, "
         r"\; F_+ = \sum p_i (1 - y_i), \; F_- = \sum (1 - p_i) y_i",
         symbols=r"$T$, $F_+$, $F_-$: true positives, false positives and false negatives, in pixels; $\alpha$ and "

@@ -3,8 +3,9 @@
 import math
 
 import numpy as np
+import torch
 
-from lib.catalog._entry import Entry
+from lib.catalog._entry import Entry, Slice
 from lib.catalog._symbols import CONDITION, SOFTMAX, TEMPERATURE
 from lib.reference import divergence
 
@@ -57,11 +58,28 @@ def _teacher_alone(generator):
     return (teacher.copy(), teacher, label), {"weight": 1.0}
 
 
+TARGET = torch.tensor([[0.8, 0.1, 0.1]]).double()
+LOGIT = "logit of the first class, beside two of 0; "
+
+
+def _logits(logit):
+    """Return the logits (1, C) of the first class and zeros."""
+    return torch.nn.functional.pad(logit[None, None], (0, CLASSES - 1))
+
+
+def _student_of_a_teacher(logit):
+    return _logits(logit), TARGET.log(), torch.tensor([0])
+
+
 ENTRIES = (
     Entry(
         name="kl_div",
         twins=divergence,
         title="Kullback-Leibler divergence",
+        use_for=("match a distribution",),
+        first_choice_for=("match a distribution",),
+        serves=("a probability",),
+        because="The target is a distribution, and what it holds possible must not be ruled out.",
         value=r"\sum_j q_j (\ln q_j - \ln p_j)",
         gradient=r"-q_j \text{ in } \ln p_j",
         input=r"log-probabilities $\ln p$, any shape",
@@ -83,12 +101,16 @@ ENTRIES = (
         paper="S. Kullback, R. A. Leibler, On information and sufficiency (1951)",
         url="https://doi.org/10.1214/aoms/1177729694",
         sample=_log_probabilities_and_probabilities,
+        slice=Slice(f"{LOGIT}target 80, 10, 10 %", -4.0, 6.0, lambda logit: (_logits(logit).log_softmax(1), TARGET)),
         optimum=_log_of_target,
     ),
     Entry(
         name="js_divergence",
         twins=divergence,
         title="Jensen-Shannon divergence",
+        use_for=("match a distribution",),
+        because="Two distributions are compared as equals, and each may rule out what the other holds possible: the "
+        "result stays finite.",
         value=r"\tfrac12 \sum_j \Bigl(p_j \ln\frac{p_j}{m_j} + q_j \ln\frac{q_j}{m_j}\Bigr), "
         r"\quad m = \tfrac12 (p + q)",
         gradient=r"\tfrac12 \ln\frac{p_j}{m_j} \text{ in } p_j",
@@ -104,12 +126,16 @@ ENTRIES = (
         paper="J. Lin, Divergence measures based on the Shannon entropy (1991)",
         url="https://doi.org/10.1109/18.61115",
         sample=_two_probabilities,
+        slice=Slice(f"{LOGIT}target 80, 10, 10 %", -4.0, 6.0, lambda logit: (_logits(logit).softmax(1), TARGET)),
         optimum=_target_itself,
     ),
     Entry(
         name="gaussian_kl",
         twins=divergence,
         title="Kullback-Leibler divergence of a Gaussian from the standard normal",
+        use_for=("match a distribution",),
+        because="A Gaussian of independent components is to stay near the standard normal, as the code of a "
+        "variational autoencoder.",
         value=r"\tfrac12 \sum_j \bigl(\mu_j^2 + e^{v_j} - 1 - v_j\bigr)",
         gradient=r"\mu_j \text{ in } \mu_j, \quad \tfrac12 (e^{v_j} - 1) \text{ in } v_j",
         input=r"means $\mu$, shape (..., D)",
@@ -126,6 +152,12 @@ ENTRIES = (
         paper="D. P. Kingma, M. Welling, Auto-encoding variational Bayes (2014)",
         url="https://arxiv.org/abs/1312.6114",
         sample=_means_and_log_variances,
+        slice=Slice(
+            "log-variance of one dimension, mean 0",
+            -3.0,
+            2.0,
+            lambda log_variance: (torch.zeros(1, 1).double(), log_variance[None, None]),
+        ),
         optimum=_mean_zero,
         differentiable=(0, 1),
     ),
@@ -133,6 +165,9 @@ ENTRIES = (
         name="distillation_loss",
         twins=divergence,
         title="Distillation loss",
+        use_for=("match a distribution", "pick one class"),
+        serves=("the likeliest class",),
+        because="A small model learns from a large one, which says how wrong each of the wrong classes is.",
         value=r"w\,\tau^2 \sum_j q_j \ln\frac{q_j}{p_j} - (1 - w) \ln \operatorname{softmax}(z)_y, \quad"
         r" p = \operatorname{softmax}(z / \tau), \; q = \operatorname{softmax}(t / \tau)",
         gradient=r"w\,\tau (p_j - q_j) + (1 - w) \bigl(\operatorname{softmax}(z)_j - [j = y]\bigr)",
@@ -155,6 +190,7 @@ ENTRIES = (
         paper="G. Hinton, O. Vinyals, J. Dean, Distilling the knowledge in a neural network (2015)",
         url="https://arxiv.org/abs/1503.02531",
         sample=_student_teacher_label,
+        slice=Slice(f"{LOGIT}it is true, and the teacher's answer 80, 10, 10 %", -4.0, 6.0, _student_of_a_teacher),
         optimum=_teacher_alone,
     ),
 )

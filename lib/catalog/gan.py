@@ -1,8 +1,9 @@
 """The entries of the losses of adversarial networks."""
 
 import numpy as np
+import torch
 
-from lib.catalog._entry import Entry, Tool
+from lib.catalog._entry import Entry, Slice, Tool
 from lib.catalog._symbols import CONDITION, LOGISTIC
 from lib.reference import gan
 
@@ -18,6 +19,10 @@ ORIGINS = {
 REAL = "$r$ of real samples"
 FAKE = "$f$ of fake samples"
 DENSITIES = "where real samples have the density $g$ and fake ones $h$, "
+ALONG_A_REAL_SCORE = Slice(
+    "score of a real sample, beside a fake one of 0", -4.0, 4.0, lambda score: (score[None], torch.zeros(1).double())
+)
+ALONG_A_FAKE_SCORE = Slice("score of a fake sample", -4.0, 4.0, lambda score: (score[None],))
 
 
 def _discriminator_entry(kind, optimum, origin=None, **facts):
@@ -34,6 +39,7 @@ def _discriminator_entry(kind, optimum, origin=None, **facts):
     shared = {
         "name": f"discriminator_loss, {kind}",
         "twins": gan,
+        "use_for": ("generate samples",),
         "target": f"scores {FAKE}, any shape",
         "divides_by": "of $r$ the number of real samples, of $f$ that of fake ones; the two means are added",
         "divisor": lambda sample: len(sample[0][0]),
@@ -42,6 +48,7 @@ def _discriminator_entry(kind, optimum, origin=None, **facts):
         "paper": paper,
         "url": url,
         "sample": scores,
+        "slice": ALONG_A_REAL_SCORE,
         "optimum": best,
         "differentiable": (0, 1),
     }
@@ -61,12 +68,14 @@ def _generator_entry(kind, optimum, origin=None, **facts):
     shared = {
         "name": f"generator_loss, {kind}",
         "twins": gan,
+        "use_for": ("generate samples",),
         "target": "none",
         "divides_by": "the number of scores",
         "divisor": lambda sample: len(sample[0][0]),
         "paper": paper,
         "url": url,
         "sample": scores,
+        "slice": ALONG_A_FAKE_SCORE,
         "optimum": best,
     }
     return Entry(**shared, **facts)
@@ -87,12 +96,29 @@ OF_LOG_ODDS = {
 }
 
 ENTRIES = (
-    _discriminator_entry("minimax", HIGHEST, title="Discriminator, minimax", **OF_LOG_ODDS),
-    _discriminator_entry("non-saturating", HIGHEST, "minimax", title="Discriminator, non-saturating", **OF_LOG_ODDS),
+    _discriminator_entry(
+        "minimax",
+        HIGHEST,
+        title="Discriminator, minimax",
+        because="It belongs to the minimax generator, and is the same as the non-saturating one.",
+        **OF_LOG_ODDS,
+    ),
+    _discriminator_entry(
+        "non-saturating",
+        HIGHEST,
+        "minimax",
+        title="Discriminator, non-saturating",
+        first_choice_for=("generate samples",),
+        because="It is the discriminator to start with: the binary cross-entropy of real and fake samples, its score a "
+        "log-odds.",
+        **OF_LOG_ODDS,
+    ),
     _discriminator_entry(
         "lsgan",
         1.0,
         title="Discriminator, least squares",
+        because="Samples should be drawn towards the real ones by how far off they are: no score has a slope of 0 but "
+        "the wanted one.",
         value=r"\tfrac12 (r - 1)^2 + \tfrac12 f^2",
         gradient=r"r - 1 \text{ in } r, \quad f \text{ in } f",
         input=f"scores {REAL}, any shape",
@@ -104,6 +130,8 @@ ENTRIES = (
         "wgan",
         HIGHEST,
         title="Critic (Wasserstein)",
+        helps_against=("sure discriminator",),
+        because="The value should say how far the samples are from real ones; it needs a penalty on its slope.",
         value="f - r",
         gradient=r"-1 \text{ in } r, \quad 1 \text{ in } f",
         input=f"scores {REAL}, any shape",
@@ -116,6 +144,8 @@ ENTRIES = (
         "hinge",
         1.0,
         title="Discriminator, hinge",
+        because="The discriminator should stop learning from samples that it tells by a margin, as in large models of "
+        "images.",
         value=r"\max(0, 1 - r) + \max(0, 1 + f)",
         gradient=r"-[r < 1] \text{ in } r, \quad [f > -1] \text{ in } f",
         symbols=f"{CONDITION}.",
@@ -128,6 +158,8 @@ ENTRIES = (
         "minimax",
         HIGHEST,
         title="Generator, minimax",
+        because="It is the game of the theory, to be studied rather than trained: its slope vanishes where the "
+        "samples are worst.",
         value=r"\ln(1 - \sigma(f)) = -\ln(1 + e^f)",
         gradient=r"-\sigma(f)",
         symbols=f"{LOGISTIC}.",
@@ -143,6 +175,9 @@ ENTRIES = (
         HIGHEST,
         "minimax",
         title="Generator, non-saturating",
+        first_choice_for=("generate samples",),
+        helps_against=("sure discriminator",),
+        because="It is the generator to start with: the slope is largest where the samples are worst.",
         value=r"-\ln\sigma(f) = \ln(1 + e^{-f})",
         gradient=r"-\sigma(-f)",
         symbols=f"{LOGISTIC}.",
@@ -157,6 +192,8 @@ ENTRIES = (
         "lsgan",
         1.0,
         title="Generator, least squares",
+        helps_against=("sure discriminator",),
+        because="The discriminator is the least-squares one: the slope grows with the distance from the wanted score.",
         value=r"\tfrac12 (f - 1)^2",
         gradient="f - 1",
         input=f"scores {FAKE}, any shape",
@@ -170,6 +207,8 @@ ENTRIES = (
         "wgan",
         HIGHEST,
         title="Generator (Wasserstein)",
+        helps_against=("sure discriminator",),
+        because="The critic is a Wasserstein one: every sample has the same slope, however sure the critic is.",
         value="-f",
         gradient="-1",
         input=f"scores {FAKE}, any shape",
@@ -183,6 +222,8 @@ ENTRIES = (
         "hinge",
         HIGHEST,
         title="Generator, hinge",
+        helps_against=("sure discriminator",),
+        because="The discriminator is the hinge one: every sample has the same slope, whatever its score.",
         value="-f",
         gradient="-1",
         input=f"scores {FAKE}, any shape",
@@ -199,6 +240,9 @@ TOOLS = (
         name="gradient_penalty",
         family="gan",
         title="Gradient penalty",
+        use_for=("generate samples",),
+        helps_against=("sure discriminator",),
+        because="The critic is a Wasserstein one, whose value means something only while its slope is held.",
         value=r"\bigl(\lVert\nabla D(\hat x)\rVert - c\bigr)^2, \quad"
         r" \hat x = u\,x_{\text{real}} + (1 - u)\,x_{\text{fake}}, \quad u \sim U[0, 1]",
         symbols=r"$D$: the critic; $x_{\text{real}}$, $x_{\text{fake}}$: samples; $u$: drawn evenly between 0 and 1 "

@@ -2,10 +2,21 @@
 
 import math
 
-from lib.catalog._entry import Entry
+import torch
+
+from lib.catalog._entry import Entry, Slice
 from lib.catalog._symbols import CONDITION, LOGISTIC
-from lib.catalog.classification import CLASSES, logits_and_labels
+from lib.catalog.classification import CLASSES, logits_and_labels, true_class_against_zeros
 from lib.reference import margin
+
+ALONG_THE_SCORE = Slice("score times label", -3.0, 3.0, lambda score: (score[None], torch.ones(1).double()))
+ALONG_THE_TRUE_SCORE = Slice(f"score of the true class, beside {CLASSES - 1} of 0", -3.0, 3.0, true_class_against_zeros)
+ALONG_THE_LEAD = Slice(
+    "lead of the first item, which should lead",
+    -3.0,
+    3.0,
+    lambda lead: (lead[None], torch.zeros(1).double(), torch.ones(1).double()),
+)
 
 
 def scores_and_signs(generator, n, spread):
@@ -28,6 +39,7 @@ def _binary_entry(**facts):
         "chapter": None,
         "difference": "",
         "sample": scores_and_signs,
+        "slice": ALONG_THE_SCORE,
     }
     return Entry(**{**shared, **facts})
 
@@ -45,6 +57,7 @@ def _multi_class_entry(**facts):
         "robust": False,
         "calibrated": False,
         "sample": logits_and_labels,
+        "slice": ALONG_THE_TRUE_SCORE,
     }
     return Entry(**{**shared, **facts})
 
@@ -64,6 +77,9 @@ ENTRIES = (
     _binary_entry(
         name="hinge_loss",
         title="Hinge loss",
+        use_for=("answer yes or no",),
+        because="Only the decision counts, in a linear or kernel model: samples beyond the margin drop out, and "
+        "the rest, the support vectors, carry the solution.",
         value=r"\max(0, 1 - y z)",
         gradient=r"-y\,[y z < 1]",
         symbols=f"{CONDITION}.",
@@ -77,6 +93,8 @@ ENTRIES = (
     _binary_entry(
         name="squared_hinge_loss",
         title="Squared hinge loss",
+        use_for=("answer yes or no",),
+        because="The hinge loss is wanted by a solver that needs a slope without jumps, and the labels are clean.",
         value=r"\max(0, 1 - y z)^2",
         gradient=r"-2 y \max(0, 1 - y z)",
         minimiser="flattened posterior",
@@ -89,6 +107,8 @@ ENTRIES = (
     _binary_entry(
         name="soft_margin_loss",
         title="Logistic loss (soft margin)",
+        use_for=("answer yes or no",),
+        because="The labels are -1 and +1 and probabilities are wanted; it is the binary cross-entropy in other signs.",
         value=r"\ln(1 + e^{-y z})",
         gradient=r"-y\,\sigma(-y z)",
         symbols=f"{LOGISTIC}.",
@@ -103,6 +123,9 @@ ENTRIES = (
     _multi_class_entry(
         name="multi_margin_loss",
         title="Multi-class hinge loss (Weston-Watkins)",
+        use_for=("pick one class",),
+        because="Only the decision counts, one class is clearly the likeliest, and every rival within the margin "
+        "should teach.",
         value=r"\frac1C \sum_{j \ne y} \max(0, m - z_y + z_j)",
         gradient=r"\tfrac1C [m - z_y + z_j > 0] \text{ in } z_j, \, j \ne y, \quad \text{minus their sum in } z_y",
         symbols=f"$m$: the margin, by default 1; $C$: the number of classes; {CONDITION}. The Lipschitz constant is "
@@ -123,6 +146,9 @@ ENTRIES = (
     _multi_class_entry(
         name="crammer_singer_loss",
         title="Multi-class hinge loss (Crammer-Singer)",
+        use_for=("pick one class",),
+        because="Only the decision counts, one class is clearly the likeliest, and the strongest rival alone should "
+        "teach.",
         value=r"\max\bigl(0, m - z_y + \max_{j \ne y} z_j\bigr)",
         gradient=r"[\ell > 0]\,\bigl([j = j^*] - [j = y]\bigr)",
         symbols=f"$m$: the margin, by default 1; $j^*$: the strongest rival, the class other than $y$ with the largest "
@@ -141,6 +167,9 @@ ENTRIES = (
         name="margin_ranking_loss",
         twins=margin,
         title="Margin ranking loss (pairwise hinge)",
+        use_for=("order items",),
+        because="Of two items it is known which comes first, and a lead of a margin is enough: a settled pair stops "
+        "teaching.",
         value=r"\max(0, m - y (z_1 - z_2))",
         gradient=r"-y\,[m \ge y (z_1 - z_2)] \text{ in } z_1, \text{ the opposite in } z_2",
         symbols=f"$m$: the margin; {CONDITION}.",
@@ -158,6 +187,7 @@ ENTRIES = (
         paper="R. Herbrich, T. Graepel, K. Obermayer, Support vector learning for ordinal regression (1999)",
         url="https://doi.org/10.1049/cp:19991091",
         sample=_pairs_and_orders,
+        slice=ALONG_THE_LEAD,
         differentiable=(0, 1),
         optimum=_ordered_pairs,
     ),

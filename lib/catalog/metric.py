@@ -1,10 +1,12 @@
 """The entries of the losses on embeddings."""
 
+import dataclasses
 import math
 
 import numpy as np
+import torch
 
-from lib.catalog._entry import Entry
+from lib.catalog._entry import Entry, Slice
 from lib.catalog._symbols import CONDITION, TEMPERATURE
 from lib.reference import metric
 
@@ -93,16 +95,50 @@ def _anchors_with_a_positive(sample):
     return (count[first] > 1).sum()
 
 
+def _direction(angle):
+    """Return the embedding of length 1 at an angle in degrees, shape (1, 2)."""
+    return torch.stack([(angle * math.pi / 180).cos(), (angle * math.pi / 180).sin()])[None]
+
+
+def _similar_pair(angle):
+    return _direction(angle), _direction(0 * angle), torch.ones(1).double()
+
+
+def _dissimilar_pair(distance):
+    return torch.stack([distance, 0 * distance])[None], torch.zeros(1, 2).double(), -torch.ones(1).double()
+
+
+def _anchor_on_its_way(distance):
+    """Return an anchor as far from its positive as the number says, on the way to the negative, 2 away."""
+    anchor = torch.stack([distance, 0 * distance])[None]
+    return anchor, torch.zeros(1, 2).double(), torch.tensor([[2.0, 0.0]]).double()
+
+
+def _views_of_two(angle):
+    """Return two views of two things: of one at an angle to each other, of the other both opposite to the first."""
+    first, second = _direction(angle), _direction(0 * angle)
+    return torch.cat([first, -second]), torch.cat([second, -second])
+
+
+def _classes_of_two(angle):
+    return torch.cat(_views_of_two(angle)), torch.tensor([0, 1, 0, 1])
+
+
+BETWEEN_VIEWS = Slice("angle between what belongs together, in degrees; others lie opposite", 0.0, 180.0, _views_of_two)
+
+
 def _entry(**facts):
     """Return an entry with what the losses on embeddings share."""
     shared = {
         "twins": metric,
+        "use_for": ("compare things",),
         "divides_by": "the number of pairs",
         "divisor": lambda sample: len(sample[0][0]),
         "convex": False,
         "lipschitz": None,
         "bound": None,
         "differentiable": (0, 1),
+        "slice": BETWEEN_VIEWS,
     }
     return Entry(**{**shared, **facts})
 
@@ -111,6 +147,9 @@ ENTRIES = (
     _entry(
         name="contrastive_loss",
         title="Contrastive loss",
+        helps_against=("few examples",),
+        because="Of two things it is known whether they belong together, and a threshold on their distance will "
+        "decide, as for signatures.",
         value=r"\tfrac12 d^2 \text{ if similar},\quad \tfrac12 \max(0, m - d)^2 \text{ if not},"
         r"\qquad d = \lVert u - v \rVert",
         gradient=r"u - v \text{ if similar},\quad -\max(0, m - d)\,(u - v) / d \text{ if not}, "
@@ -126,11 +165,14 @@ ENTRIES = (
         paper="R. Hadsell, S. Chopra, Y. LeCun, Dimensionality reduction by learning an invariant mapping (2006)",
         url="https://doi.org/10.1109/CVPR.2006.100",
         sample=_labelled_pairs,
+        slice=Slice("distance of a dissimilar pair", 0.01, 2.0, _dissimilar_pair),
         optimum=_settled_pairs,
     ),
     _entry(
         name="triplet_margin_loss",
         title="Triplet loss",
+        helps_against=("few examples",),
+        because="Only likeness by comparison is known, nearer to this than to that, and hard negatives can be found.",
         value=r"\max\bigl(0,\; m + d(a, b) - d(a, c)\bigr), \qquad d(u, v) = \lVert u - v + \varepsilon \rVert",
         gradient=r"[\ell > 0]\,\Bigl(\frac{a - b}{d(a, b)} - \frac{a - c}{d(a, c)}\Bigr)"
         r" \text{ in } a, \quad [\ell > 0]\,\frac{b - a}{d(a, b)} \text{ in } b,"
@@ -153,12 +195,15 @@ ENTRIES = (
         "shallow convolutional neural networks (2016)",
         url="https://doi.org/10.5244/C.30.119",
         sample=_triplets,
+        slice=Slice("way of the anchor from its positive to its negative, 2 away", 0.01, 1.99, _anchor_on_its_way),
         optimum=_settled_triplets,
         differentiable=(0, 1, 2),
     ),
     _entry(
         name="cosine_embedding_loss",
         title="Cosine embedding loss",
+        because="Of two things it is known whether they belong together, and only the direction of an embedding "
+        "counts, not its length.",
         value=r"1 - \cos(u, v) \text{ if similar},\quad \max(0, \cos(u, v) - m) \text{ if not}",
         gradient=r"-g \text{ if similar}, \quad [\cos(u, v) > m]\,g \text{ if not}, \qquad"
         r" g = \frac{1}{|u|}\Bigl(\frac{v}{|v|} - \cos(u, v)\,\frac{u}{|u|}\Bigr), \quad"
@@ -179,11 +224,15 @@ ENTRIES = (
         paper='J. Bromley et al., Signature verification using a "Siamese" time delay neural network (1993)',
         url="https://doi.org/10.1142/S0218001493000339",
         sample=_labelled_pairs_or_a_zero,
+        slice=Slice("angle of a similar pair, in degrees", 0.0, 180.0, _similar_pair),
         optimum=_settled_directions,
     ),
     _entry(
         name="nt_xent_loss",
         title="NT-Xent (SimCLR)",
+        helps_against=("few labels", "no negative examples"),
+        because="There are no labels at all: two distorted views of a thing belong together, and all others in the "
+        "batch are rivals.",
         value=r"-\ln\frac{e^{u_i \cdot u_{i'} / \tau}}{\sum_{j \ne i} e^{u_i \cdot u_j / \tau}}",
         gradient=r"\frac1\tau\sum_{j \ne i} (P_{ij} + P_{ji} - 2\,[j = i'])\,u_j"
         r" \quad \text{in } u_i, \text{ of the sum over all anchors}",
@@ -210,6 +259,10 @@ ENTRIES = (
     _entry(
         name="info_nce_loss",
         title="InfoNCE",
+        first_choice_for=("compare things",),
+        helps_against=("no negative examples",),
+        because="Each query has one match, and the other queries' matches, or a queue of old ones, are its rivals: "
+        "the usual start for retrieval.",
         value=r"-\ln\frac{e^{a \cdot b / \tau}}{e^{a \cdot b / \tau} + \sum_j e^{a \cdot c_j / \tau}}",
         gradient=r"\frac1\tau \sum_j P_j\,(c_j - b) \text{ in } a, \quad -\frac1\tau \sum_j P_j\,a \text{ in } b,"
         r" \quad \frac1\tau P_j\,a \text{ in } c_j",
@@ -234,6 +287,8 @@ ENTRIES = (
     _entry(
         name="clip_loss",
         title="CLIP loss",
+        helps_against=("no negative examples",),
+        because="Things of two kinds come in pairs, as images and their texts, and each kind should find the other.",
         value=r"-\tfrac12\ln\frac{e^{u_i \cdot v_i / \tau}}{\sum_j e^{u_i \cdot v_j / \tau}}"
         r" - \tfrac12\ln\frac{e^{u_i \cdot v_i / \tau}}{\sum_j e^{u_j \cdot v_i / \tau}}",
         gradient=r"\frac1\tau\sum_j \Bigl(\frac{P_{ij} + Q_{ij}}2 - [j = i]\Bigr)\,v_j"
@@ -260,6 +315,8 @@ ENTRIES = (
     _entry(
         name="supervised_contrastive_loss",
         title="Supervised contrastive loss",
+        because="Classes are known, and a batch holds several samples of each: all of them attract each other, not "
+        "one pair at a time.",
         value=r"-\frac{1}{K_i}\sum_{k \ne i:\, y_k = y_i} \ln\frac{e^{u_i \cdot u_k / \tau}}"
         r"{\sum_{j \ne i} e^{u_i \cdot u_j / \tau}}",
         gradient=r"\frac1\tau\sum_{j \ne i} (G_{ij} + G_{ji})\,u_j \quad \text{in } u_i, \text{ of the sum over all"
@@ -281,6 +338,7 @@ ENTRIES = (
         paper="P. Khosla et al., Supervised contrastive learning (2020)",
         url="https://arxiv.org/abs/2004.11362",
         sample=_classes,
+        slice=dataclasses.replace(BETWEEN_VIEWS, at=_classes_of_two),
         optimum=_settled_classes,
         differentiable=(0,),
     ),

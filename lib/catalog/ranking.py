@@ -2,7 +2,9 @@
 
 import math
 
-from lib.catalog._entry import Entry
+import torch
+
+from lib.catalog._entry import Entry, Slice
 from lib.catalog._symbols import LOGISTIC, SOFTMAX
 from lib.reference import ranking
 
@@ -40,11 +42,20 @@ def _scores_equal_to_the_grades(generator):
     return (grades.copy(), grades), {}
 
 
+def _list(score):
+    """Return the scores of a list, the first its own and the others 0, and its grades."""
+    return torch.nn.functional.pad(score[None, None], (0, ITEMS - 1)), torch.tensor([[2.0, 0.0, 0.0]]).double()
+
+
 ENTRIES = (
     Entry(
         name="bpr_loss",
         twins=ranking,
         title="Bayesian personalised ranking (BPR)",
+        use_for=("order items",),
+        helps_against=("no negative examples",),
+        because="Only choices are known, clicks or purchases, and each user's list is to begin with what that user "
+        "would choose.",
         value=r"\ln(1 + e^{z_j - z_i})",
         gradient=r"-\sigma(z_j - z_i) \text{ in } z_i, \quad \text{the opposite in } z_j",
         symbols=f"{LOGISTIC}.",
@@ -64,6 +75,7 @@ ENTRIES = (
         "implicit feedback (2009)",
         url="https://arxiv.org/abs/1205.2618",
         sample=_one_against_one,
+        slice=Slice("lead of the chosen item", -6.0, 6.0, lambda lead: (lead[None], torch.zeros(1).double())),
         optimum=_far_above_the_other,
         differentiable=(0, 1),
     ),
@@ -71,6 +83,10 @@ ENTRIES = (
         name="sampled_softmax_loss",
         twins=ranking,
         title="Sampled softmax",
+        use_for=("order items", "pick one class"),
+        helps_against=("many classes", "no negative examples"),
+        serves=("the likeliest class",),
+        because="One of very many items is the true one, and to score all of them at each step would cost too much.",
         value=r"\ln\Bigl(1 + \sum_j e^{d_j}\Bigr), \quad d_j = (z_j - \ln c_j) - (z_y - \ln c_y)",
         gradient=r"p_j = \frac{e^{d_j}}{1 + \sum_k e^{d_k}} \text{ in } z_j, \quad -\sum_j p_j \text{ in } z_y",
         symbols=r"$c_j$ and $c_y$: how often the item is expected in the sample, the exponentials of target_log_q "
@@ -92,6 +108,12 @@ ENTRIES = (
         "language model (2008)",
         url="https://doi.org/10.1109/TNN.2007.912312",
         sample=_one_against_a_sample,
+        slice=Slice(
+            f"lead of the true item over {ITEMS} others",
+            -6.0,
+            6.0,
+            lambda lead: (lead[None], torch.zeros(1, ITEMS).double()),
+        ),
         optimum=_far_above_the_sample,
         differentiable=(0, 1),
     ),
@@ -99,6 +121,9 @@ ENTRIES = (
         name="listwise_softmax_loss",
         twins=ranking,
         title="Listwise softmax (ListNet)",
+        use_for=("order items",),
+        first_choice_for=("order items",),
+        because="Whole lists have grades of relevance, and the first place matters most.",
         value=r"-\sum_j q_j \ln p_j, \quad p = \operatorname{softmax}(z), \; q = \operatorname{softmax}(y)",
         gradient=r"p_j - q_j",
         symbols=rf"{SOFTMAX}; without softmax_target $q_j = y_j / \sum_k y_k$.",
@@ -119,6 +144,7 @@ ENTRIES = (
         "approach (2007)",
         url="https://doi.org/10.1145/1273496.1273513",
         sample=_scores_and_grades,
+        slice=Slice("lead of the best of three items, of grade 2; the others have 0", -4.0, 8.0, _list),
         optimum=_scores_equal_to_the_grades,
     ),
 )

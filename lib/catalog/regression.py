@@ -3,8 +3,9 @@
 import math
 
 import numpy as np
+import torch
 
-from lib.catalog._entry import Entry
+from lib.catalog._entry import Entry, Slice
 from lib.reference import regression
 
 TARGET = "numbers $y$, integers or floats of the shape of the input"
@@ -32,6 +33,12 @@ def _log_rates(generator, n, spread):
     return (np.clip(spread * generator.standard_normal(n), -30, 30), generator.poisson(3.0, n).astype(float)), {}
 
 
+ALONG_THE_RESIDUAL = Slice("residual", -3.0, 3.0, lambda residual: (residual[None], torch.zeros(1).double()))
+ALONG_THE_RATE = Slice(
+    "logarithm of the rate, where 3 were counted", -2.0, 2.5, lambda rate: (rate[None], torch.full((1,), 3.0).double())
+)
+
+
 def _regression_entry(**facts):
     """Return an entry with what the losses of a residual share."""
     shared = {
@@ -41,8 +48,9 @@ def _regression_entry(**facts):
         "divides_by": "the number of elements",
         "divisor": _elements,
         "calibrated": None,
-        "chapter": None,
+        "chapter": "formulas/regression",
         "difference": "",
+        "slice": ALONG_THE_RESIDUAL,
     }
     return Entry(**{**shared, **facts})
 
@@ -51,6 +59,9 @@ ENTRIES = (
     _regression_entry(
         name="mse_loss",
         title="Squared error",
+        use_for=("predict a number",),
+        first_choice_for=("predict a number",),
+        because="The errors are mild and the average is wanted, as where predictions are added up.",
         value=r"r^2",
         gradient=r"2r",
         minimiser="mean",
@@ -69,6 +80,10 @@ ENTRIES = (
     _regression_entry(
         name="l1_loss",
         title="Absolute error",
+        use_for=("predict a number",),
+        helps_against=("outliers",),
+        because="The typical value is wanted: an error of ten costs ten times as much as an error of one, not a "
+        "hundred times.",
         value=r"|r|",
         gradient=r"\operatorname{sign}(r)",
         minimiser="median",
@@ -90,6 +105,10 @@ ENTRIES = (
     _regression_entry(
         name="huber_loss",
         title="Huber loss",
+        use_for=("predict a number",),
+        helps_against=("outliers",),
+        because="Most errors are mild and a few are large: it is the squared error up to delta, and beyond it no "
+        "error pulls harder than another.",
         value=r"\begin{cases} r^2/2 & |r| \le \delta \\ \delta\,(|r| - \delta/2) & |r| > \delta \end{cases}",
         gradient=r"\min(\max(r, -\delta), \delta)",
         minimiser="between median and mean",
@@ -110,6 +129,10 @@ ENTRIES = (
     _regression_entry(
         name="smooth_l1_loss",
         title="Smooth L1 loss",
+        use_for=("predict a number", "find boxes"),
+        helps_against=("outliers",),
+        because="It is the Huber loss with a slope of 1 beyond beta, whatever beta is; detectors use it for the "
+        "offsets of their boxes.",
         value=r"\begin{cases} r^2/(2\beta) & |r| \le \beta \\ |r| - \beta/2 & |r| > \beta \end{cases}",
         gradient=r"\min(\max(r/\beta, -1), 1)",
         minimiser="between median and mean",
@@ -129,6 +152,10 @@ ENTRIES = (
     _regression_entry(
         name="log_cosh_loss",
         title="Log-cosh loss",
+        use_for=("predict a number",),
+        helps_against=("outliers",),
+        because="The Huber loss is wanted without corners in its slope: here every derivative exists, though the "
+        "second fades fast as errors grow.",
         value=r"\ln \cosh r",
         gradient=r"\tanh r",
         minimiser="between median and mean",
@@ -146,6 +173,10 @@ ENTRIES = (
     _regression_entry(
         name="quantile_loss",
         title="Quantile loss (pinball loss)",
+        use_for=("predict a range",),
+        first_choice_for=("predict a range",),
+        helps_against=("unequal costs",),
+        because="A level is wanted that is exceeded with a given probability; two of them make an interval.",
         value=r"\max(-q\,r, (1 - q)\,r)",
         gradient=r"-q \text{ for } r < 0, \quad 1 - q \text{ for } r > 0",
         minimiser="quantile",
@@ -164,6 +195,10 @@ ENTRIES = (
     _regression_entry(
         name="charbonnier_loss",
         title="Charbonnier loss",
+        use_for=("predict a number",),
+        helps_against=("outliers",),
+        because="Images or flows are restored: it is nearly the absolute error, which keeps edges sharp, but smooth "
+        "at 0, where descent settles.",
         value=r"\sqrt{r^2 + \varepsilon^2}",
         gradient=r"r / \sqrt{r^2 + \varepsilon^2}",
         minimiser="between median and mean",
@@ -176,11 +211,16 @@ ENTRIES = (
         torch=None,
         paper="P. Charbonnier et al., Deterministic edge-preserving regularization in computed imaging (1997)",
         url="https://doi.org/10.1109/83.551699",
+        chapter=None,
         sample=_residuals(eps=1.0),
     ),
     _regression_entry(
         name="poisson_nll_loss",
         title="Poisson negative log-likelihood",
+        use_for=("predict a count",),
+        first_choice_for=("predict a count",),
+        because="The target is a count: rates stay positive, and to be off by one matters less where many are "
+        "expected.",
         value=r"e^z - y\,z",
         gradient=r"e^z - y",
         input="logarithms $z$ of the rates, any shape (with log_input=False, rates, and another formula)",
@@ -195,11 +235,17 @@ ENTRIES = (
         difference=BROADCASTS,
         paper="J. A. Nelder, R. W. M. Wedderburn, Generalized linear models (1972)",
         url="https://doi.org/10.2307/2344614",
+        chapter=None,
         sample=_log_rates,
+        slice=ALONG_THE_RATE,
     ),
     _regression_entry(
         name="gaussian_nll_loss",
         title="Gaussian negative log-likelihood",
+        use_for=("predict a range", "predict a number"),
+        helps_against=("uneven noise",),
+        because="The spread differs from sample to sample and is wanted beside the mean; noisy samples then count "
+        "less.",
         symbols="$v$: the predicted variance, the third argument.",
         value=r"\tfrac12 \left(\ln v + r^2 / v\right)",
         gradient=r"r / v \text{ in } \hat y, \quad (1 - r^2 / v) / (2 v) \text{ in } v",
@@ -216,11 +262,15 @@ ENTRIES = (
         paper="D. A. Nix, A. S. Weigend, Estimating the mean and variance of the target probability distribution "
         "(1994)",
         url="https://doi.org/10.1109/ICNN.1994.374138",
+        chapter=None,
         sample=_residuals(var=2.0),
     ),
     _regression_entry(
         name="general_robust_loss",
         title="General robust loss",
+        use_for=("predict a number",),
+        helps_against=("outliers",),
+        because="Some targets are plainly false and should count for next to nothing; alpha sets how far that goes.",
         value=r"\frac{b}{\alpha} \left( \left( \frac{u^2}{b} + 1 \right)^{\alpha/2} - 1 \right)"
         r", \quad u = r/c, \quad b = |\alpha - 2|",
         gradient=r"\frac{u}{c} \left( \frac{u^2}{b} + 1 \right)^{\alpha/2 - 1}",

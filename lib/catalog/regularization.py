@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lib.catalog._entry import Entry
+from lib.catalog._entry import Entry, Slice
 from lib.reference import regularization
 
 
@@ -15,6 +15,7 @@ def _penalty_entry(**facts):
     """Return an entry with what the penalties share."""
     shared = {
         "twins": regularization,
+        "use_for": ("keep a model simple",),
         "input": "parameters $w$: a module, or (name, tensor) pairs",
         "target": "none",
         "divides_by": "nothing: it is a sum, and has no reductions",
@@ -23,6 +24,7 @@ def _penalty_entry(**facts):
         "convex": True,
         "bound": None,
         "sample": _weights,
+        "slice": Slice("one parameter", -2.0, 2.0, lambda weight: (weight[None],)),
         "optimum": lambda generator: ((np.zeros(7),), {}),
         "arguments": lambda weights: ([("weight", weights)],),
     }
@@ -33,6 +35,8 @@ ENTRIES = (
     _penalty_entry(
         name="l1_penalty",
         title="L1 penalty (lasso)",
+        helps_against=("irrelevant features",),
+        because="Few of the features matter, and the model should say which.",
         value=r"\sum_i |w_i|",
         gradient=r"\operatorname{sign}(w_i)",
         symbols=r"Of $n$ parameters the Lipschitz constant is $\sqrt n$.",
@@ -48,6 +52,10 @@ ENTRIES = (
     _penalty_entry(
         name="l2_penalty",
         title="L2 penalty (ridge)",
+        first_choice_for=("keep a model simple",),
+        helps_against=("overfitting", "correlated features"),
+        because="Every feature may matter a little: large weights shrink the most, none vanishes, and the solution is "
+        "steady.",
         value=r"\sum_i w_i^2",
         gradient=r"2 w_i",
         lipschitz=None,
@@ -61,6 +69,8 @@ ENTRIES = (
     _penalty_entry(
         name="elastic_net_penalty",
         title="Elastic net penalty",
+        helps_against=("irrelevant features", "correlated features"),
+        because="Few of the features matter, but they come in correlated groups, which should stay or go together.",
         value=r"\sum_i \bigl(\rho\,|w_i| + (1 - \rho)\,w_i^2\bigr)",
         gradient=r"\rho \operatorname{sign}(w_i) + 2 (1 - \rho)\,w_i",
         symbols=r"$\rho$: the share of L1, the option l1_ratio, between 0 and 1.",

@@ -3,8 +3,9 @@
 import math
 
 import numpy as np
+import torch
 
-from lib.catalog._entry import Entry
+from lib.catalog._entry import Entry, Slice
 from lib.catalog._symbols import CONDITION, SOFTMAX
 from lib.reference import semi_supervised
 
@@ -46,15 +47,33 @@ def _in_agreement(**options):
     return optimum
 
 
+def _row(logit):
+    """Return the logits of two classes, the second 0."""
+    return torch.nn.functional.pad(logit[None, None], (0, 1))
+
+
+def _student_of_a_sure_teacher(logit):
+    return _row(logit), torch.tensor([[0.97, 0.03]]).double().log()
+
+
+BESIDE_A_TEACHER = Slice(
+    "logit of the first of two classes; the teacher gives it 97 %", -6.0, 8.0, _student_of_a_sure_teacher
+)
+
+
 def _entry(**facts):
     """Return an entry with what these losses share."""
     shared = {
         "twins": semi_supervised,
+        "use_for": ("pick one class",),
+        "helps_against": ("few labels",),
+        "serves": ("the likeliest class",),
         "input": "logits $z$ of the student, shape (C,), (N, C) or (N, C, d1, ..., dK)",
         "target": "logits $t$ of the teacher, of the shape of the input; no gradient flows to them",
         "divides_by": "the number of rows of logits",
         "divisor": lambda sample: len(sample[0][0]),
         "bound": None,
+        "slice": BESIDE_A_TEACHER,
     }
     return Entry(**{**shared, **facts})
 
@@ -63,6 +82,7 @@ ENTRIES = (
     _entry(
         name="entropy_loss",
         title="Entropy minimisation",
+        because="Samples without labels lie in clusters, and the border of the classes should run between these.",
         value=r"-\sum_j p_j \ln p_j, \quad p = \operatorname{softmax}(z)",
         gradient=r"-p_j (\ln p_j + \ell)",
         symbols=rf"{SOFTMAX}. Of $C$ classes the upper bound is $\ln C$.",
@@ -80,11 +100,14 @@ ENTRIES = (
         paper="Y. Grandvalet, Y. Bengio, Entropy regularization, in Semi-supervised learning (2006)",
         url="https://doi.org/10.7551/mitpress/9780262033589.001.0001",
         sample=_logits,
+        slice=Slice("logit of the first of two classes", -6.0, 6.0, lambda logit: (_row(logit),)),
         optimum=_certain,
     ),
     _entry(
         name="pseudo_label_loss",
         title="Pseudo-labels (FixMatch)",
+        because="Samples without labels can be distorted without changing class: what is sure of a weakly distorted "
+        "view is taught to a strongly distorted one.",
         value=r"-[q_{\hat y} \ge c] \ln p_{\hat y}, \quad"
         r" p = \operatorname{softmax}(z), \; q = \operatorname{softmax}(t)",
         gradient=r"[q_{\hat y} \ge c]\,(p_j - [j = \hat y])",
@@ -108,6 +131,8 @@ ENTRIES = (
     _entry(
         name="consistency_loss, mse",
         title="Consistency, mean square (mean teacher)",
+        because="Samples without labels should get one answer whatever the noise, and a teacher that is wrong must "
+        "not pull hard: value and slope are bounded.",
         value=r"\frac1C \sum_j (p_j - q_j)^2, \quad p = \operatorname{softmax}(z), \; q = \operatorname{softmax}(t)",
         gradient=r"\tfrac2C p_j \bigl(p_j - q_j - \textstyle\sum_k p_k (p_k - q_k)\bigr)",
         symbols=rf"$C$: the number of classes; {SOFTMAX}. The upper bound is $2/C$, the Lipschitz constant "
@@ -129,6 +154,8 @@ ENTRIES = (
     _entry(
         name="consistency_loss, kl",
         title="Consistency, Kullback-Leibler",
+        because="Samples without labels should get one answer under strong distortions, and the teacher can be "
+        "trusted: where it is sure it pulls hard.",
         value=r"\sum_j q_j \ln\frac{q_j}{p_j}, \quad p = \operatorname{softmax}(z), \; q = \operatorname{softmax}(t)",
         gradient="p_j - q_j",
         symbols=f"{SOFTMAX}.",

@@ -3,8 +3,9 @@
 import math
 
 import numpy as np
+import torch
 
-from lib.catalog._entry import Entry
+from lib.catalog._entry import Entry, Slice
 from lib.catalog._symbols import CONDITION, SOFTMAX
 from lib.reference import sequence
 
@@ -47,11 +48,29 @@ def _certain_of_one_alignment(generator):
     return (_log_softmax(CERTAIN * np.eye(CLASSES)[alignment]), labels, lengths, label_counts), {}
 
 
+def _one_token_in_question(logit):
+    """Return the logits and classes of a sequence whose first token may be wrong; all others are certain."""
+    certain = torch.full((1, TOKENS - 1, 1), CERTAIN).double()
+    logits = torch.cat([logit[None, None, None], certain], 1)
+    return torch.nn.functional.pad(logits, (0, CLASSES - 1)), torch.zeros(1, TOKENS, dtype=torch.long)
+
+
+def _one_alignment(logit):
+    """Return frames that favour one alignment: first label, blank, second label, blank."""
+    alignment = torch.tensor([[1], [0], [2], [0]])
+    log_probs = (logit * torch.nn.functional.one_hot(alignment, CLASSES)).log_softmax(-1)
+    return log_probs, torch.tensor([[1, 2]]), torch.tensor([FRAMES]), torch.tensor([LABELS])
+
+
 ENTRIES = (
     Entry(
         name="sequence_cross_entropy",
         twins=sequence,
         title="Cross-entropy of the tokens of sequences",
+        use_for=("predict a sequence",),
+        first_choice_for=("predict a sequence",),
+        serves=("a probability", "the likeliest class"),
+        because="Every token has its label, as in translation and language models; padding is left out of the mean.",
         value=r"-\sum_t \ln \operatorname{softmax}(z_t)_{y_t}",
         gradient=r"\operatorname{softmax}(z_t)_j - [j = y_t] \text{ in } z_{tj}",
         symbols=rf"$t$: a token of the sequence, padding left out; {SOFTMAX}; {CONDITION}. Of $T$ tokens the "
@@ -73,12 +92,16 @@ ENTRIES = (
         paper="I. Sutskever, O. Vinyals, Q. V. Le, Sequence to sequence learning with neural networks (2014)",
         url="https://arxiv.org/abs/1409.3215",
         sample=_logits_and_tokens,
+        slice=Slice(f"logit of one true token, beside {CLASSES - 1} of 0", -6.0, 6.0, _one_token_in_question),
         optimum=_certain_of_every_token,
     ),
     Entry(
         name="ctc_loss",
         twins=sequence,
         title="Connectionist temporal classification (CTC)",
+        use_for=("predict a sequence",),
+        helps_against=("no alignment",),
+        because="The transcript is known but not when each of its parts occurs, as in speech and handwriting.",
         value=r"-\ln \sum_{\pi \text{ spells } y} \prod_t p_t(\pi_t)",
         gradient=r"-P(\pi_t = k \mid y) \text{ in } \ln p_t(k)",
         symbols=r"$\pi$: an alignment, a class or the blank for each frame $t$, which spells what is left when "
@@ -106,6 +129,7 @@ ENTRIES = (
         paper="A. Graves, S. Fernandez, F. Gomez, J. Schmidhuber, Connectionist temporal classification (2006)",
         url="https://doi.org/10.1145/1143844.1143891",
         sample=_log_probabilities_and_labels,
+        slice=Slice("logit of the right class in each frame, beside others of 0", -6.0, 6.0, _one_alignment),
         optimum=_certain_of_one_alignment,
     ),
 )

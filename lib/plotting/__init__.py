@@ -23,6 +23,7 @@ from lib.plotting._style import (
     loss_color,
     use_style,
 )
+from lib.plotting._thumbnails import thumbnail
 
 __all__ = [
     "BLUE",
@@ -48,5 +49,6 @@ __all__ = [
     "loss_explorer",
     "reliability_diagram",
     "show_source",
+    "thumbnail",
     "use_style",
 ]
