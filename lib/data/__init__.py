@@ -7,5 +7,15 @@ stand-in of the same shape and dtype, so that every chapter runs anywhere.
 
 from lib.data.cache import DataError
 from lib.data.mnist import ImageSet, load_fashion_mnist, load_mnist
+from lib.data.omniglot import CharacterSet, OneShotRuns, load_omniglot_background, load_omniglot_runs
 
-__all__ = ["DataError", "ImageSet", "load_fashion_mnist", "load_mnist"]
+__all__ = [
+    "CharacterSet",
+    "DataError",
+    "ImageSet",
+    "OneShotRuns",
+    "load_fashion_mnist",
+    "load_mnist",
+    "load_omniglot_background",
+    "load_omniglot_runs",
+]
