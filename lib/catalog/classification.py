@@ -136,7 +136,7 @@ ENTRIES = (
         difference="torch rounds the loss of a confident right answer to 0.",
         paper="I. J. Good, Rational decisions (1952)",
         url="https://doi.org/10.1111/j.2517-6161.1952.tb00104.x",
-        chapter="mnist/train",
+        chapter="formulas/classification",
         sample=logits_and_labels,
         slice=ALONG_THE_TRUE_LOGIT,
     ),
@@ -162,6 +162,7 @@ ENTRIES = (
         torch="binary_cross_entropy",
         paper="I. J. Good, Rational decisions (1952)",
         url="https://doi.org/10.1111/j.2517-6161.1952.tb00104.x",
+        chapter="formulas/classification",
         sample=probabilities_and_answers,
         slice=dataclasses.replace(ALONG_A_YES, label="probability, where the answer is yes", low=0.05, high=0.99),
         link=torch.sigmoid,
@@ -186,6 +187,7 @@ ENTRIES = (
         difference="torch rounds the loss of a confident right no to 0, and the gradient of a confident right yes.",
         paper="D. R. Cox, The regression analysis of binary sequences (1958)",
         url="https://doi.org/10.1111/j.2517-6161.1958.tb00292.x",
+        chapter="formulas/classification",
     ),
     _multi_class_entry(
         name="nll_loss",
@@ -210,6 +212,7 @@ ENTRIES = (
         torch="nll_loss",
         paper="R. A. Fisher, On the mathematical foundations of theoretical statistics (1922)",
         url="https://doi.org/10.1098/rsta.1922.0009",
+        chapter="formulas/classification",
         sample=log_probabilities_and_labels,
         slice=dataclasses.replace(ALONG_THE_TRUE_LOGIT, at=_log_probabilities_of_the_true_class),
         link=lambda logits: logits.log_softmax(-1),
@@ -234,6 +237,7 @@ ENTRIES = (
         ),
         paper="T.-Y. Lin et al., Focal loss for dense object detection (2017)",
         url="https://arxiv.org/abs/1708.02002",
+        chapter="formulas/imbalance",
     ),
     _binary_entry(
         name="sigmoid_focal_loss",
@@ -258,6 +262,7 @@ ENTRIES = (
         ),
         paper="T.-Y. Lin et al., Focal loss for dense object detection (2017)",
         url="https://arxiv.org/abs/1708.02002",
+        chapter="formulas/imbalance",
         sample=without_class_weights,
     ),
     _multi_class_entry(
@@ -283,6 +288,7 @@ ENTRIES = (
         paper="Z. Zhang, M. R. Sabuncu, Generalized cross entropy loss for training deep neural networks with noisy "
         "labels (2018)",
         url="https://arxiv.org/abs/1805.07836",
+        chapter="formulas/classification",
     ),
     _multi_class_entry(
         name="symmetric_cross_entropy",
@@ -307,6 +313,7 @@ ENTRIES = (
         ),
         paper="Y. Wang et al., Symmetric cross entropy for robust learning with noisy labels (2019)",
         url="https://arxiv.org/abs/1908.06112",
+        chapter="formulas/classification",
     ),
     _multi_class_entry(
         name="brier_loss",
@@ -325,6 +332,7 @@ ENTRIES = (
         limits=("A badly wrong answer has next to no gradient, so learning can stall there.",),
         paper="G. W. Brier, Verification of forecasts expressed in terms of probability (1950)",
         url="https://doi.org/10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2",
+        chapter="formulas/classification",
     ),
 )
 
@@ -348,5 +356,6 @@ TOOLS = (
         ),
         paper="Y. Cui et al., Class-balanced loss based on effective number of samples (2019)",
         url="https://arxiv.org/abs/1901.05555",
+        chapter="formulas/imbalance",
     ),
 )

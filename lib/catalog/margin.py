@@ -36,7 +36,6 @@ def _binary_entry(**facts):
         "bound": None,
         "robust": False,
         "calibrated": True,
-        "chapter": None,
         "difference": "",
         "sample": scores_and_signs,
         "slice": ALONG_THE_SCORE,
@@ -89,6 +88,7 @@ ENTRIES = (
         torch=None,
         paper="C. Cortes, V. Vapnik, Support-vector networks (1995)",
         url="https://doi.org/10.1007/BF00994018",
+        chapter="formulas/margins",
     ),
     _binary_entry(
         name="squared_hinge_loss",
@@ -103,6 +103,7 @@ ENTRIES = (
         torch=None,
         paper="C. Cortes, V. Vapnik, Support-vector networks (1995)",
         url="https://doi.org/10.1007/BF00994018",
+        chapter="formulas/margins",
     ),
     _binary_entry(
         name="soft_margin_loss",
@@ -119,6 +120,7 @@ ENTRIES = (
         difference="torch overflows to infinity, with NaN gradients, where $e^{-y z}$ does: in float32 below -88.",
         paper="J. Friedman, T. Hastie, R. Tibshirani, Additive logistic regression (2000)",
         url="https://doi.org/10.1214/aos/1016218223",
+        chapter="formulas/margins",
     ),
     _multi_class_entry(
         name="multi_margin_loss",
@@ -142,6 +144,7 @@ ENTRIES = (
         difference="Next to large scores, torch's margin is lost in rounding.",
         paper="J. Weston, C. Watkins, Support vector machines for multi-class pattern recognition (1999)",
         url="https://www.esann.org/sites/default/files/proceedings/legacy/es1999-461.pdf",
+        chapter="formulas/margins",
     ),
     _multi_class_entry(
         name="crammer_singer_loss",
@@ -162,6 +165,7 @@ ENTRIES = (
         paper="K. Crammer, Y. Singer, On the algorithmic implementation of multiclass kernel-based vector machines "
         "(2001)",
         url="https://www.jmlr.org/papers/v2/crammer01a.html",
+        chapter="formulas/margins",
     ),
     Entry(
         name="margin_ranking_loss",
@@ -186,6 +190,7 @@ ENTRIES = (
         difference="Next to large scores, torch's margin is lost in rounding.",
         paper="R. Herbrich, T. Graepel, K. Obermayer, Support vector learning for ordinal regression (1999)",
         url="https://doi.org/10.1049/cp:19991091",
+        chapter="formulas/margins",
         sample=_pairs_and_orders,
         slice=ALONG_THE_LEAD,
         differentiable=(0, 1),

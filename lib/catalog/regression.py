@@ -48,7 +48,6 @@ def _regression_entry(**facts):
         "divides_by": "the number of elements",
         "divisor": _elements,
         "calibrated": None,
-        "chapter": "formulas/regression",
         "difference": "",
         "slice": ALONG_THE_RESIDUAL,
     }
@@ -75,6 +74,7 @@ ENTRIES = (
         difference=BROADCASTS,
         paper="C. F. Gauss, Theoria combinationis observationum (1823), in G. W. Stewart's translation (1995)",
         url="https://doi.org/10.1137/1.9781611971248",
+        chapter="formulas/regression",
         sample=_residuals(),
     ),
     _regression_entry(
@@ -100,6 +100,7 @@ ENTRIES = (
         difference=BROADCASTS,
         paper="R. Koenker, G. Bassett, Regression quantiles (1978)",
         url="https://doi.org/10.2307/1913643",
+        chapter="formulas/regression",
         sample=_residuals(),
     ),
     _regression_entry(
@@ -124,6 +125,7 @@ ENTRIES = (
         difference=BROADCASTS,
         paper="P. J. Huber, Robust estimation of a location parameter (1964)",
         url="https://doi.org/10.1214/aoms/1177703732",
+        chapter="formulas/regression",
         sample=_residuals(delta=1.0),
     ),
     _regression_entry(
@@ -147,6 +149,7 @@ ENTRIES = (
         difference=BROADCASTS,
         paper="R. Girshick, Fast R-CNN (2015)",
         url="https://arxiv.org/abs/1504.08083",
+        chapter="formulas/regression",
         sample=_residuals(beta=0.5),
     ),
     _regression_entry(
@@ -168,6 +171,7 @@ ENTRIES = (
         paper="R. A. Saleh, A. K. M. E. Saleh, Statistical properties of the log-cosh loss function used in machine "
         "learning (2022)",
         url="https://arxiv.org/abs/2208.04564",
+        chapter="formulas/regression",
         sample=_residuals(),
     ),
     _regression_entry(
@@ -190,6 +194,7 @@ ENTRIES = (
         torch=None,
         paper="R. Koenker, G. Bassett, Regression quantiles (1978)",
         url="https://doi.org/10.2307/1913643",
+        chapter="formulas/regression",
         sample=_residuals(q=0.9),
     ),
     _regression_entry(
@@ -211,7 +216,7 @@ ENTRIES = (
         torch=None,
         paper="P. Charbonnier et al., Deterministic edge-preserving regularization in computed imaging (1997)",
         url="https://doi.org/10.1109/83.551699",
-        chapter=None,
+        chapter="formulas/regression",
         sample=_residuals(eps=1.0),
     ),
     _regression_entry(
@@ -235,7 +240,7 @@ ENTRIES = (
         difference=BROADCASTS,
         paper="J. A. Nelder, R. W. M. Wedderburn, Generalized linear models (1972)",
         url="https://doi.org/10.2307/2344614",
-        chapter=None,
+        chapter="formulas/regression",
         sample=_log_rates,
         slice=ALONG_THE_RATE,
     ),
@@ -262,7 +267,7 @@ ENTRIES = (
         paper="D. A. Nix, A. S. Weigend, Estimating the mean and variance of the target probability distribution "
         "(1994)",
         url="https://doi.org/10.1109/ICNN.1994.374138",
-        chapter=None,
+        chapter="formulas/regression",
         sample=_residuals(var=2.0),
     ),
     _regression_entry(
@@ -290,6 +295,7 @@ ENTRIES = (
         torch=None,
         paper="J. T. Barron, A general and adaptive robust loss function (2019)",
         url="https://arxiv.org/abs/1701.03077",
+        chapter="formulas/regression",
         sample=_residuals(alpha=-2.0),
     ),
 )

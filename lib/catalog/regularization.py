@@ -48,6 +48,7 @@ ENTRIES = (
         ),
         paper="R. Tibshirani, Regression shrinkage and selection via the lasso (1996)",
         url="https://doi.org/10.1111/j.2517-6161.1996.tb02080.x",
+        chapter="formulas/regularization",
     ),
     _penalty_entry(
         name="l2_penalty",
@@ -65,6 +66,7 @@ ENTRIES = (
         ),
         paper="A. E. Hoerl, R. W. Kennard, Ridge regression (1970)",
         url="https://doi.org/10.1080/00401706.1970.10488634",
+        chapter="formulas/regularization",
     ),
     _penalty_entry(
         name="elastic_net_penalty",
@@ -79,5 +81,6 @@ ENTRIES = (
         limits=("Two numbers have to be tuned, the strength of the penalty and the share of L1.",),
         paper="H. Zou, T. Hastie, Regularization and variable selection via the elastic net (2005)",
         url="https://doi.org/10.1111/j.1467-9868.2005.00503.x",
+        chapter="formulas/regularization",
     ),
 )
