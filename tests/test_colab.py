@@ -40,6 +40,7 @@ PREINSTALLED = {
     "pooch": "1.9.0",
     "requests": "2.32.4",
     "scikit-learn": "1.6.1",
+    "scipy": "1.16.3",
     "setuptools": "75.2.0",
     "torch": "2.11.0",
     "tqdm": "4.67.3",
