@@ -54,7 +54,7 @@ _MINIMISERS = {
     "median": "the median of the targets",
     "quantile": "the quantile of the targets",
     "log of the mean": "the logarithm of the mean of the targets",
-    "between median and mean": "a number between the median and the mean of the targets",
+    "between median and mean": "as a rule a number between the median and the mean of the targets",
     "posterior": "the true probabilities of the classes (the posterior)",
     "flattened posterior": "probabilities in the order of the true ones, but more even",
     "sharpened posterior": "probabilities in the order of the true ones, but less even",

@@ -320,8 +320,8 @@ ENTRIES = (
         title="Brier score",
         use_for=("pick one class",),
         helps_against=("overconfidence",),
-        because="Probabilities are wanted, and no single mistake, however sure, may cost more than 2; it is also a "
-        "score by which forecasts are compared.",
+        because="Probabilities are wanted, and no single mistake, however sure, may cost more than 2, nor the last bit "
+        "of certainty earn much; it is also a score by which forecasts are compared.",
         value=r"\sum_j (p_j - q_j)^2, \quad p = \operatorname{softmax}(z)",
         gradient=r"2 p_j \bigl(p_j - q_j - \sum_k p_k (p_k - q_k)\bigr)",
         symbols=f"{SOFTMAX}; of a class index $q_j = [j = y]$, 1 for the true class, else 0.",

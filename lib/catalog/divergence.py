@@ -134,7 +134,7 @@ ENTRIES = (
     Entry(
         name="gaussian_kl",
         twins=divergence,
-        title="Kullback-Leibler divergence of a Gaussian from the standard normal",
+        title="Kullback-Leibler divergence between a Gaussian and the standard normal",
         use_for=("match a distribution",),
         because="A Gaussian of independent components is to stay near the standard normal, as the code of a "
         "variational autoencoder.",

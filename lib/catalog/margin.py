@@ -99,7 +99,11 @@ ENTRIES = (
         gradient=r"-2 y \max(0, 1 - y z)",
         minimiser="flattened posterior",
         lipschitz=None,
-        limits=("One wrong label far on the wrong side outweighs many right ones.",),
+        limits=(
+            "One wrong label far on the wrong side outweighs many right ones.",
+            "Its scores are no log-odds: at the best, z = 2p - 1, so that (z + 1) / 2, cut off at 0 and 1, is the "
+            "probability.",
+        ),
         torch=None,
         paper="C. Cortes, V. Vapnik, Support-vector networks (1995)",
         url="https://doi.org/10.1007/BF00994018",
@@ -128,6 +132,7 @@ ENTRIES = (
         use_for=("pick one class",),
         because="Only the decision counts, one class is clearly the likeliest, and every rival within the margin "
         "should teach.",
+        serves=("the likeliest class",),
         value=r"\frac1C \sum_{j \ne y} \max(0, m - z_y + z_j)",
         gradient=r"\tfrac1C [m - z_y + z_j > 0] \text{ in } z_j, \, j \ne y, \quad \text{minus their sum in } z_y",
         symbols=f"$m$: the margin, by default 1; $C$: the number of classes; {CONDITION}. The Lipschitz constant is "
@@ -152,6 +157,7 @@ ENTRIES = (
         use_for=("pick one class",),
         because="Only the decision counts, one class is clearly the likeliest, and the strongest rival alone should "
         "teach.",
+        serves=("the likeliest class",),
         value=r"\max\bigl(0, m - z_y + \max_{j \ne y} z_j\bigr)",
         gradient=r"[\ell > 0]\,\bigl([j = j^*] - [j = y]\bigr)",
         symbols=f"$m$: the margin, by default 1; $j^*$: the strongest rival, the class other than $y$ with the largest "

@@ -149,7 +149,7 @@ ENTRIES = (
         title="Contrastive loss",
         helps_against=("few examples",),
         because="Of two things it is known whether they belong together, and a threshold on their distance will "
-        "decide, as for signatures.",
+        "decide, as for faces.",
         value=r"\tfrac12 d^2 \text{ if similar},\quad \tfrac12 \max(0, m - d)^2 \text{ if not},"
         r"\qquad d = \lVert u - v \rVert",
         gradient=r"u - v \text{ if similar},\quad -\max(0, m - d)\,(u - v) / d \text{ if not}, "
@@ -173,7 +173,8 @@ ENTRIES = (
         name="triplet_margin_loss",
         title="Triplet loss",
         helps_against=("few examples",),
-        because="Only likeness by comparison is known, nearer to this than to that, and hard negatives can be found.",
+        because="Only likeness by comparison is known, nearer to this than to that, and negatives "
+        "can be found that are farther than the positive, but not by the margin.",
         value=r"\max\bigl(0,\; m + d(a, b) - d(a, c)\bigr), \qquad d(u, v) = \lVert u - v + \varepsilon \rVert",
         gradient=r"[\ell > 0]\,\Bigl(\frac{a - b}{d(a, b)} - \frac{a - c}{d(a, c)}\Bigr)"
         r" \text{ in } a, \quad [\ell > 0]\,\frac{b - a}{d(a, b)} \text{ in } b,"
@@ -205,7 +206,7 @@ ENTRIES = (
         name="cosine_embedding_loss",
         title="Cosine embedding loss",
         because="Of two things it is known whether they belong together, and only the direction of an embedding "
-        "counts, not its length.",
+        "counts, not its length, as for signatures.",
         value=r"1 - \cos(u, v) \text{ if similar},\quad \max(0, \cos(u, v) - m) \text{ if not}",
         gradient=r"-g \text{ if similar}, \quad [\cos(u, v) > m]\,g \text{ if not}, \qquad"
         r" g = \frac{1}{|u|}\Bigl(\frac{v}{|v|} - \cos(u, v)\,\frac{u}{|u|}\Bigr), \quad"
@@ -233,7 +234,7 @@ ENTRIES = (
     _entry(
         name="nt_xent_loss",
         title="NT-Xent (SimCLR)",
-        helps_against=("few labels", "no negative examples"),
+        helps_against=("few examples", "few labels", "no negative examples"),
         because="There are no labels at all: two distorted views of a thing belong together, and all others in the "
         "batch are rivals.",
         value=r"-\ln\frac{e^{u_i \cdot u_{i'} / \tau}}{\sum_{j \ne i} e^{u_i \cdot u_j / \tau}}",
@@ -264,7 +265,7 @@ ENTRIES = (
         name="info_nce_loss",
         title="InfoNCE",
         first_choice_for=("compare things",),
-        helps_against=("no negative examples",),
+        helps_against=("few examples", "few labels", "no negative examples"),
         because="Each query has one match, and the other queries' matches, or a queue of old ones, are its rivals: "
         "the usual start for retrieval.",
         value=r"-\ln\frac{e^{a \cdot b / \tau}}{e^{a \cdot b / \tau} + \sum_j e^{a \cdot c_j / \tau}}",
@@ -321,6 +322,7 @@ ENTRIES = (
     _entry(
         name="supervised_contrastive_loss",
         title="Supervised contrastive loss",
+        helps_against=("few examples",),
         because="Classes are known, and a batch holds several samples of each: all of them attract each other, not "
         "one pair at a time.",
         value=r"-\frac{1}{K_i}\sum_{k \ne i:\, y_k = y_i} \ln\frac{e^{u_i \cdot u_k / \tau}}"

@@ -16,8 +16,8 @@ Parameters = torch.nn.Module | Iterable[tuple[str, torch.Tensor]]
 def l1_penalty(parameters: Parameters, *, exclude: str | Iterable[str] = ()) -> torch.Tensor:
     r"""Sum of the absolute values of the parameters (lasso), which drives many of them to exactly 0.
 
-    .. math:: \ell = \sum_i |w_i|, \qquad \frac{\partial\ell}{\partial w_i} = \operatorname{sign}(w_i),
-              \quad \text{0 where } w_i = 0.
+    .. math:: \ell = \sum_j |w_j|, \qquad \frac{\partial\ell}{\partial w_j} = \operatorname{sign}(w_j),
+              \quad \text{0 where } w_j = 0.
 
     Args:
         parameters: a module, or (name, tensor) pairs of any shapes, such as ``model.named_parameters()``. A tensor
@@ -47,7 +47,7 @@ def l1_penalty(parameters: Parameters, *, exclude: str | Iterable[str] = ()) -> 
 def l2_penalty(parameters: Parameters, *, exclude: str | Iterable[str] = ()) -> torch.Tensor:
     r"""Sum of the squares of the parameters (ridge), which shrinks each in proportion to its size.
 
-    .. math:: \ell = \sum_i w_i^2, \qquad \frac{\partial\ell}{\partial w_i} = 2 w_i.
+    .. math:: \ell = \sum_j w_j^2, \qquad \frac{\partial\ell}{\partial w_j} = 2 w_j.
 
     There is no factor 1/2: under plain SGD, :math:`\lambda \ell` in the loss is ``weight_decay`` :math:`= 2 \lambda` in
     the optimiser.
@@ -81,8 +81,8 @@ def elastic_net_penalty(
 
     For the share :math:`\rho` of L1,
 
-    .. math:: \ell = \sum_i \bigl(\rho\,|w_i| + (1 - \rho)\,w_i^2\bigr),
-              \qquad \frac{\partial\ell}{\partial w_i} = \rho \operatorname{sign}(w_i) + 2 (1 - \rho)\,w_i.
+    .. math:: \ell = \sum_j \bigl(\rho\,|w_j| + (1 - \rho)\,w_j^2\bigr),
+              \qquad \frac{\partial\ell}{\partial w_j} = \rho \operatorname{sign}(w_j) + 2 (1 - \rho)\,w_j.
 
     As in the paper, the square has no factor 1/2; scikit-learn's ``ElasticNet`` has it.
 
