@@ -6,15 +6,18 @@ stand-in of the same shape and dtype, so that every chapter runs anywhere.
 """
 
 from lib.data.cache import DataError
+from lib.data.housing import HousingSet, load_housing
 from lib.data.mnist import ImageSet, load_fashion_mnist, load_mnist
 from lib.data.omniglot import CharacterSet, OneShotRuns, load_omniglot_background, load_omniglot_runs
 
 __all__ = [
     "CharacterSet",
     "DataError",
+    "HousingSet",
     "ImageSet",
     "OneShotRuns",
     "load_fashion_mnist",
+    "load_housing",
     "load_mnist",
     "load_omniglot_background",
     "load_omniglot_runs",
