@@ -208,11 +208,11 @@ ENTRIES = (
         because="Of two things it is known whether they belong together, and only the direction of an embedding "
         "counts, not its length, as for signatures.",
         value=r"1 - \cos(u, v) \text{ if similar},\quad \max(0, \cos(u, v) - m) \text{ if not}",
-        gradient=r"-g \text{ if similar}, \quad [\cos(u, v) > m]\,g \text{ if not}, \qquad"
-        r" g = \frac{1}{|u|}\Bigl(\frac{v}{|v|} - \cos(u, v)\,\frac{u}{|u|}\Bigr), \quad"
-        r" \text{with the two exchanged in } v",
+        gradient=r"-g \text{ if similar}, \quad [\cos(u, v) > m]\,g \text{ if not}",
         symbols=r"$\cos(u, v) = u \cdot v / (|u|\,|v|)$, where $10^{-12}$ is added to the square of each length, "
-        f"so that none is 0; $m$: the margin; {CONDITION}.",
+        rf"so that none is 0; $m$: the margin; {CONDITION}; "
+        r"$g = \frac{1}{|u|}\bigl(\frac{v}{|v|} - \cos(u, v)\,\frac{u}{|u|}\bigr)$, "
+        r"and in $v$ the same with the two exchanged.",
         input="embeddings $u$, shape (N, D) or (D,)",
         target=PAIR,
         minimiser="similar pairs of one direction, dissimilar ones with a cosine of the margin or below",
@@ -327,11 +327,11 @@ ENTRIES = (
         "one pair at a time.",
         value=r"-\frac{1}{K_i}\sum_{k \ne i:\, y_k = y_i} \ln\frac{e^{u_i \cdot u_k / \tau}}"
         r"{\sum_{j \ne i} e^{u_i \cdot u_j / \tau}}",
-        gradient=r"\frac1\tau\sum_{j \ne i} (G_{ij} + G_{ji})\,u_j \quad \text{in } u_i, \text{ of the sum over all"
-        r" anchors}, \qquad G_{ij} = P_{ij} - \frac{[y_j = y_i]}{K_i}",
+        gradient=r"\frac1\tau\sum_{j \ne i} (G_{ij} + G_{ji})\,u_j \quad \text{in } u_i",
         symbols=r"$K_i$: the number of the other embeddings of the class of $u_i$; "
         rf"$P_{{ij}} = e^{{u_i \cdot u_j / \tau}} / \sum_{{k \ne i}} e^{{u_i \cdot u_k / \tau}}$; {TEMPERATURE}; "
-        rf"{CONDITION}. $G_{{ij}} = 0$ for all $j$ where $K_i = 0$. {CHAIN}",
+        rf"{CONDITION}; $G_{{ij}} = P_{{ij}} - [y_j = y_i] / K_i$, and 0 for all $j$ where $K_i = 0$. "
+        f"The gradient is that of the sum over all anchors. {CHAIN}",
         setting=r"for the four anchors of two classes together, $\tau = 0.1$",
         input="embeddings $u$, shape (N, D)",
         target="classes $y$, integers, shape (N,)",
