@@ -5,6 +5,7 @@ import math
 import torch
 
 from lib import losses
+from lib.exercises._answers import few, unlike_in_shape
 from lib.exercises._engine import Exercise
 
 DOUBLE = torch.float64
@@ -24,26 +25,26 @@ def pairs_of_slopes() -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 def gain_has_the_shape_of_the_slopes(gain, below, above):
     """One gain for each pair of slopes: a tensor of their shape."""
-    return _unlike_in_shape(gain(below, above), below)
+    return unlike_in_shape(gain(below, above), below.shape)
 
 
 def gain_of_the_identity_is_one(gain):
     """For the slopes 1 and 1 the gain 1: the identity changes nothing."""
     one = torch.ones(1, dtype=DOUBLE)
     found = gain(one, one)
-    return None if _same(found, one) else f"it is {_few(found)} (what is the mean square of half of the sums?)"
+    return None if _same(found, one) else f"it is {few(found)} (what is the mean square of half of the sums?)"
 
 
 def gain_of_a_steeper_activation_is_smaller(gain, below, above):
     """Half as large where both slopes are twice as large: the weights make up for what the activation adds."""
     once, twice = gain(below, above), gain(2 * below, 2 * above)
-    return None if _same(2 * twice, once) else f"it goes from {_few(once)} to {_few(twice)}"
+    return None if _same(2 * twice, once) else f"it goes from {few(once)} to {few(twice)}"
 
 
 def gain_ignores_the_signs_of_the_slopes(gain, below, above):
     """The same when the sign of one slope is changed: a square has no sign."""
     here, there = gain(below, above), gain(-below, above)
-    return None if _same(here, there) else f"it goes from {_few(here)} to {_few(there)}"
+    return None if _same(here, there) else f"it goes from {few(here)} to {few(there)}"
 
 
 def gain_keeps_the_mean_square(gain, below, above):
@@ -55,7 +56,7 @@ def gain_keeps_the_mean_square(gain, below, above):
     outputs = torch.where(sums < 0, below * sums, above * sums)
     found = gain(below, above)
     mean_square = (weights * (found * outputs) ** 2).sum(-1)
-    return None if _same(mean_square, torch.ones_like(mean_square), 1e-6) else f"it is {_few(mean_square)}"
+    return None if _same(mean_square, torch.ones_like(mean_square), 1e-6) else f"it is {few(mean_square)}"
 
 
 def scores_and_targets() -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -72,35 +73,35 @@ def scores_and_targets() -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 def matching_loss_has_the_shape_of_the_scores(loss, z, y):
     """One loss for each score: a tensor of their shape."""
-    return _unlike_in_shape(loss(z, y), z)
+    return unlike_in_shape(loss(z, y), z.shape)
 
 
 def matching_loss_has_prediction_minus_truth_as_slope(loss, z, y):
     """The slope tanh(z) - y in the score: prediction minus truth."""
     found = (loss(z + 1e-5, y) - loss(z - 1e-5, y)) / 2e-5
     wanted = z.tanh() - y
-    return None if _same(found, wanted, 1e-6) else f"it is {_few(found)}, wanted is {_few(wanted)}"
+    return None if _same(found, wanted, 1e-6) else f"it is {few(found)}, wanted is {few(wanted)}"
 
 
 def matching_loss_is_zero_where_the_prediction_is_right(loss, z, y):
     """Zero where tanh(z) is the target (which constant does that?)."""
     z = z.clamp(-3, 3)
     found = loss(z, z.tanh())
-    return None if found.abs().max() < 1e-6 else f"for the targets tanh(z) it is {_few(found)}"
+    return None if found.abs().max() < 1e-6 else f"for the targets tanh(z) it is {few(found)}"
 
 
 def matching_loss_of_a_label_is_a_soft_margin(loss, z, y):
     """For the labels -1 and 1, ln(1 + e^(-2yz)): twice the score in the soft margin loss."""
     y = torch.where(y < 0, -1.0, 1.0).to(DOUBLE)
     found, wanted = loss(z, y), losses.soft_margin_loss(2 * z, y, reduction="none")
-    return None if _same(found, wanted, 1e-7) else f"it is {_few(found)}, wanted is {_few(wanted)}"
+    return None if _same(found, wanted, 1e-7) else f"it is {few(found)}, wanted is {few(wanted)}"
 
 
 def matching_loss_survives_large_scores(loss, z, y):
     """Right for scores in the thousands: there |z| - yz, up to a constant that is no more than ln 2."""
     z = 1000 * (1 + z.abs())
     excess = loss(z, y) - z * (1 - y)
-    return None if excess.abs().max() <= math.log(2) + 1e-6 else f"for z = {_few(z)} it is {_few(loss(z, y))}"
+    return None if excess.abs().max() <= math.log(2) + 1e-6 else f"for z = {few(z)} it is {few(loss(z, y))}"
 
 
 EXERCISES = (
@@ -131,14 +132,3 @@ EXERCISES = (
 
 def _same(found: torch.Tensor, wanted: torch.Tensor, tolerance: float = 1e-9) -> bool:
     return torch.allclose(found, wanted, rtol=tolerance, atol=tolerance)
-
-
-def _unlike_in_shape(answer, like: torch.Tensor) -> str | None:
-    if not isinstance(answer, torch.Tensor):
-        return f"it returned {type(answer).__name__}, not a tensor"
-    wanted = tuple(like.shape)
-    return None if tuple(answer.shape) == wanted else f"its shape is {tuple(answer.shape)}, wanted is {wanted}"
-
-
-def _few(values: torch.Tensor) -> list[float]:
-    return [float(f"{value:.4g}") for value in values.flatten()[:6].tolist()]

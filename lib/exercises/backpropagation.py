@@ -2,6 +2,7 @@
 
 import torch
 
+from lib.exercises._answers import few, unlike_in_shape
 from lib.exercises._engine import Exercise
 
 DOUBLE = torch.float64
@@ -20,13 +21,13 @@ def probabilities_and_slopes() -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 def softmax_slope_has_the_shape_of_the_logits(slope_of, probabilities, slopes):
     """One slope for each logit: a tensor of shape (N, C)."""
-    return _unlike_in_shape(slope_of(probabilities, slopes), probabilities)
+    return unlike_in_shape(slope_of(probabilities, slopes), probabilities.shape)
 
 
 def softmax_slope_sums_to_zero(slope_of, probabilities, slopes):
     """Zero as the sum of each row: adding one number to all logits of a row changes no probability."""
     sums = slope_of(probabilities, slopes).sum(1)
-    return None if sums.abs().max() < 1e-9 else f"the sums of the rows are {_few(sums)} (which mean is subtracted?)"
+    return None if sums.abs().max() < 1e-9 else f"the sums of the rows are {few(sums)} (which mean is subtracted?)"
 
 
 def softmax_slope_ignores_a_constant(slope_of, probabilities, slopes):
@@ -63,13 +64,13 @@ def sequences() -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
 
 def recurrent_gradient_has_the_shape_of_the_weight(gradient_of, weight, inputs, slope):
     """One number for each weight: a tensor of shape (D, D)."""
-    return _unlike_in_shape(gradient_of(weight, inputs, slope), weight)
+    return unlike_in_shape(gradient_of(weight, inputs, slope), weight.shape)
 
 
 def recurrent_gradient_of_one_step_is_zero(gradient_of, weight, inputs, slope):
     """Zero for a single input: the weight then meets only the state 0."""
     found = gradient_of(weight, inputs[:1], slope)
-    return None if (found == 0).all() else f"with the first input alone it is {_few(found)}"
+    return None if (found == 0).all() else f"with the first input alone it is {few(found)}"
 
 
 def recurrent_gradient_of_two_steps_is_an_outer_product(gradient_of, weight, inputs, slope):
@@ -121,18 +122,7 @@ EXERCISES = (
 )
 
 
-def _unlike_in_shape(answer, like: torch.Tensor) -> str | None:
-    if not isinstance(answer, torch.Tensor):
-        return f"it returned {type(answer).__name__}, not a tensor"
-    wanted = tuple(like.shape)
-    return None if tuple(answer.shape) == wanted else f"its shape is {tuple(answer.shape)}, wanted is {wanted}"
-
-
 def _unequal(found: torch.Tensor, wanted: torch.Tensor, when: str) -> str | None:
     if torch.allclose(found, wanted, rtol=1e-7, atol=1e-9):
         return None
-    return f"{when} it is {_few(found)}, wanted is {_few(wanted)}"
-
-
-def _few(values: torch.Tensor) -> list[float]:
-    return [float(f"{value:.4g}") for value in values.flatten()[:6].tolist()]
+    return f"{when} it is {few(found)}, wanted is {few(wanted)}"

@@ -3,6 +3,7 @@
 import torch
 
 from lib import losses
+from lib.exercises._answers import few, unlike_in_shape
 from lib.exercises._engine import Exercise
 
 
@@ -20,7 +21,7 @@ def residuals_and_thresholds() -> list[tuple[torch.Tensor, float]]:
 
 def error_has_the_shape_of_the_residuals(error, residuals, beta):
     """One number for each residual: a tensor of the shape of the residuals."""
-    return _unlike_in_shape(error(residuals, beta), residuals)
+    return unlike_in_shape(error(residuals, beta), residuals.shape)
 
 
 def error_is_even(error, residuals, beta):
@@ -28,7 +29,7 @@ def error_is_even(error, residuals, beta):
     there, back = error(residuals, beta), error(-residuals, beta)
     if torch.allclose(there, back):
         return None
-    return f"for the residuals below it is {_few(there)}, for their opposites {_few(back)}"
+    return f"for the residuals below it is {few(there)}, for their opposites {few(back)}"
 
 
 def error_is_nothing_where_the_branches_meet(error, residuals, beta):
@@ -50,7 +51,7 @@ def error_keeps_its_unit(error, residuals, beta):
     once, tenfold = error(residuals, beta), error(10 * residuals, 10 * beta)
     if torch.allclose(tenfold, 10 * once):
         return None
-    return f"it goes from {_few(once)} to {_few(tenfold)} (where does beta enter?)"
+    return f"it goes from {few(once)} to {few(tenfold)} (where does beta enter?)"
 
 
 def error_added_to_the_loss_gives_the_other_branch(error, residuals, beta):
@@ -59,7 +60,7 @@ def error_added_to_the_loss_gives_the_other_branch(error, residuals, beta):
     parabola, line = size**2 / (2 * beta), size - beta / 2
     loss = losses.smooth_l1_loss(residuals, torch.zeros_like(residuals), beta=beta, reduction="none")
     reached, wanted = loss + error(residuals, beta), torch.where(size > beta, parabola, line)
-    return None if torch.allclose(reached, wanted) else f"the sum is {_few(reached)}, the other branch {_few(wanted)}"
+    return None if torch.allclose(reached, wanted) else f"the sum is {few(reached)}, the other branch {few(wanted)}"
 
 
 def points() -> list[tuple[torch.Tensor]]:
@@ -71,13 +72,13 @@ def points() -> list[tuple[torch.Tensor]]:
 
 def slope_has_the_shape_of_the_point(slope, point):
     """One slope for each entry: a tensor of the shape of the point."""
-    return _unlike_in_shape(slope(point, lambda x: x.sum()), point)
+    return unlike_in_shape(slope(point, lambda x: x.sum()), point.shape)
 
 
 def slope_of_a_constant_is_zero(slope, point):
     """Zero for a loss that does not depend on the point."""
     found = slope(point, lambda x: torch.tensor(3.0, dtype=torch.float64))
-    return None if (found == 0).all() else f"for a loss that is always 3 it is {_few(found)}"
+    return None if (found == 0).all() else f"for a loss that is always 3 it is {few(found)}"
 
 
 def slope_of_a_weighted_sum_is_its_weights(slope, point):
@@ -86,7 +87,7 @@ def slope_of_a_weighted_sum_is_its_weights(slope, point):
     found = slope(point, lambda x: (weights * x).sum())
     if torch.allclose(found, weights, rtol=1e-4, atol=0):
         return None
-    return f"it is {_few(found)} (one entry at a time? divided by the whole distance between the two points?)"
+    return f"it is {few(found)} (one entry at a time? divided by the whole distance between the two points?)"
 
 
 def slope_is_that_of_the_middle(slope, point):
@@ -103,7 +104,7 @@ def slope_is_that_of_cross_entropy(slope, point):
     logits = point.reshape(1, -1)
     found = slope(logits, lambda z: losses.cross_entropy(z, torch.tensor([0])))
     wanted = logits.softmax(1) - torch.nn.functional.one_hot(torch.tensor([0]), logits.shape[1])
-    return None if torch.allclose(found, wanted, atol=1e-8) else f"it is {_few(found)}, wanted is {_few(wanted)}"
+    return None if torch.allclose(found, wanted, atol=1e-8) else f"it is {few(found)}, wanted is {few(wanted)}"
 
 
 def slope_survives_large_entries(slope, point):
@@ -141,14 +142,3 @@ EXERCISES = (
         ),
     ),
 )
-
-
-def _unlike_in_shape(answer, like: torch.Tensor) -> str | None:
-    if not isinstance(answer, torch.Tensor):
-        return f"it returned {type(answer).__name__}, not a tensor"
-    wanted = tuple(like.shape)
-    return None if tuple(answer.shape) == wanted else f"its shape is {tuple(answer.shape)}, wanted is {wanted}"
-
-
-def _few(values: torch.Tensor) -> list[float]:
-    return [float(f"{value:.4g}") for value in values.flatten()[:6].tolist()]

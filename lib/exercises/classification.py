@@ -5,6 +5,7 @@ import math
 import torch
 
 from lib import losses
+from lib.exercises._answers import unlike_in_shape
 from lib.exercises._engine import Exercise
 
 
@@ -22,7 +23,7 @@ def tempered_batches() -> list[tuple[torch.Tensor, torch.Tensor, float]]:
 
 def slope_is_one_number(slope, logits, labels, temperature):
     """One number for the whole batch."""
-    return _unlike_in_shape(slope(logits, labels, temperature), ())
+    return unlike_in_shape(slope(logits, labels, temperature), ())
 
 
 def slope_is_zero_for_equal_logits(slope, logits, labels, temperature):
@@ -83,7 +84,7 @@ def models_in_two_places() -> list[tuple[torch.Tensor, torch.Tensor, torch.Tenso
 
 def answer_has_the_shape_of_the_logits(answer, logits, weight, old_share, new_share):
     """One number for each logit: a tensor of the shape of the logits."""
-    return _unlike_in_shape(answer(logits, weight, old_share, new_share), tuple(logits.shape))
+    return unlike_in_shape(answer(logits, weight, old_share, new_share), logits.shape)
 
 
 def answer_rows_sum_to_one(answer, logits, weight, old_share, new_share):
@@ -178,9 +179,3 @@ EXERCISES = (
         ),
     ),
 )
-
-
-def _unlike_in_shape(answer, wanted: tuple[int, ...]) -> str | None:
-    if not isinstance(answer, torch.Tensor):
-        return f"it returned {type(answer).__name__}, not a tensor"
-    return None if tuple(answer.shape) == wanted else f"its shape is {tuple(answer.shape)}, wanted is {wanted}"

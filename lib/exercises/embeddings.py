@@ -2,6 +2,7 @@
 
 import torch
 
+from lib.exercises._answers import few, unlike_in_shape
 from lib.exercises._engine import Exercise
 
 
@@ -19,7 +20,7 @@ def triplets_and_margins() -> list[tuple[torch.Tensor, torch.Tensor, torch.Tenso
 
 def gradient_has_the_shape_of_the_anchors(gradient, anchor, positive, negative, margin):
     """One slope for each component of each anchor: a tensor of the shape of the anchors."""
-    return _unlike_in_shape(gradient(anchor, positive, negative, margin), anchor)
+    return unlike_in_shape(gradient(anchor, positive, negative, margin), anchor.shape)
 
 
 def gradient_is_nothing_for_easy_negatives(gradient, anchor, positive, negative, margin):
@@ -43,14 +44,14 @@ def gradient_does_not_depend_on_where_the_anchor_is(gradient, anchor, positive, 
     """The same for every place of the anchor at which the triplets all cost something."""
     here = gradient(anchor, positive, negative, 1e6)
     there = gradient(anchor + 1, positive, negative, 1e6)
-    return None if torch.allclose(here, there) else f"it goes from {_few(here)} to {_few(there)} when the anchor moves"
+    return None if torch.allclose(here, there) else f"it goes from {few(here)} to {few(there)} when the anchor moves"
 
 
 def gradient_of_a_batch_is_that_of_its_mean(gradient, anchor, positive, negative, margin):
     """Half as large for every triplet when the batch is doubled: the loss is a mean over the triplets."""
     once = gradient(anchor, positive, negative, margin)
     twice = gradient(*(torch.cat([x, x]) for x in (anchor, positive, negative)), margin)[: len(anchor)]
-    return None if torch.allclose(2 * twice, once) else f"it goes from {_few(once)} to {_few(twice)}"
+    return None if torch.allclose(2 * twice, once) else f"it goes from {few(once)} to {few(twice)}"
 
 
 def gradient_is_the_derivative_of_the_loss(gradient, anchor, positive, negative, margin):
@@ -58,7 +59,7 @@ def gradient_is_the_derivative_of_the_loss(gradient, anchor, positive, negative,
     point = anchor.clone().requires_grad_()
     (wanted,) = torch.autograd.grad(_squared_triplet_loss(point, positive, negative, margin), point)
     found = gradient(anchor, positive, negative, margin)
-    return None if torch.allclose(found, wanted) else f"it is {_few(found)}, wanted is {_few(wanted)}"
+    return None if torch.allclose(found, wanted) else f"it is {few(found)}, wanted is {few(wanted)}"
 
 
 def distances_and_rivals() -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
@@ -83,7 +84,7 @@ def choice_is_one_place_for_each_anchor(choose, distances, positive, rivals):
     found = choose(distances, positive, rivals)
     if not isinstance(found, torch.Tensor) or found.is_floating_point():
         return f"it returned {getattr(found, 'dtype', type(found).__name__)}, wanted are integers in a tensor"
-    return _unlike_in_shape(found, positive)
+    return unlike_in_shape(found, positive.shape)
 
 
 def choice_is_always_a_rival(choose, distances, positive, rivals):
@@ -155,14 +156,3 @@ def _squared_triplet_loss(anchor, positive, negative, margin):
 
 def _at(distances, found):
     return distances[torch.arange(len(found)), found]
-
-
-def _unlike_in_shape(answer, like: torch.Tensor) -> str | None:
-    if not isinstance(answer, torch.Tensor):
-        return f"it returned {type(answer).__name__}, not a tensor"
-    wanted = tuple(like.shape)
-    return None if tuple(answer.shape) == wanted else f"its shape is {tuple(answer.shape)}, wanted is {wanted}"
-
-
-def _few(values: torch.Tensor) -> list[float]:
-    return [float(f"{value:.4g}") for value in values.flatten()[:6].tolist()]

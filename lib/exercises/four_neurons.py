@@ -3,6 +3,7 @@
 import torch
 
 from lib import losses
+from lib.exercises._answers import few
 from lib.exercises._engine import Exercise
 
 DOUBLE = torch.float64
@@ -39,26 +40,26 @@ def slope_is_zero_for_a_network_that_ignores_its_input(slope, x, y, w, b, v, c):
 def slope_of_a_yes_and_of_a_no_point_in_opposite_directions(slope, x, y, w, b, v, c):
     """Opposite in sign for y = 0 and y = 1: what makes a yes dearer makes a no cheaper."""
     no, yes = (slope(x, torch.full_like(x, truth), w, b, v, c) for truth in (0.0, 1.0))
-    return None if (no * yes <= 0).all() else f"it is {_few(no)} for y = 0 and {_few(yes)} for y = 1"
+    return None if (no * yes <= 0).all() else f"it is {few(no)} for y = 0 and {few(yes)} for y = 1"
 
 
 def slope_adds_up_over_the_paths(slope, x, y, w, b, v, c):
     """Unchanged when each neuron is split into two equal ones with half the output weight: all paths count."""
     once = slope(x, y, w, b, v, c)
     split = slope(x, y, torch.cat([w, w]), torch.cat([b, b]), torch.cat([v, v]) / 2, c)
-    return None if torch.allclose(once, split, atol=1e-10) else f"it is {_few(once)}, with split neurons {_few(split)}"
+    return None if torch.allclose(once, split, atol=1e-10) else f"it is {few(once)}, with split neurons {few(split)}"
 
 
 def slope_says_which_way_the_loss_grows(slope, x, y, w, b, v, c):
     """Positive where a slightly larger x costs more, negative where it costs less."""
     found, wanted = slope(x, y, w, b, v, c), _by_autograd(x, y, w, b, v, c)
-    return None if (found * wanted >= -1e-14).all() else f"it is {_few(found)}, the loss grows at {_few(wanted)}"
+    return None if (found * wanted >= -1e-14).all() else f"it is {few(found)}, the loss grows at {few(wanted)}"
 
 
 def slope_is_that_of_the_cross_entropy(slope, x, y, w, b, v, c):
     """Equal to what automatic differentiation finds for the cross-entropy of each sample."""
     found, wanted = slope(x, y, w, b, v, c), _by_autograd(x, y, w, b, v, c)
-    return None if torch.allclose(found, wanted, atol=1e-10) else f"it is {_few(found)}, wanted is {_few(wanted)}"
+    return None if torch.allclose(found, wanted, atol=1e-10) else f"it is {few(found)}, wanted is {few(wanted)}"
 
 
 def four_edges() -> list[tuple[torch.Tensor]]:
@@ -82,25 +83,25 @@ def ranges_say_no_far_away(build, edges):
     """No, below 0.05, far below the first edge and far above the last."""
     width = edges[-1] - edges[0]
     found = _answers(build(edges), torch.stack([edges[0] - width, edges[-1] + width]))
-    return None if (found < 0.05).all() else f"p is {_few(found)} there"
+    return None if (found < 0.05).all() else f"p is {few(found)} there"
 
 
 def ranges_say_yes_in_the_middle_of_each(build, edges):
     """Yes, above 0.95, in the middle of the first range and in the middle of the second."""
     found = _answers(build(edges), torch.stack([(edges[0] + edges[1]) / 2, (edges[2] + edges[3]) / 2]))
-    return None if (found > 0.95).all() else f"p is {_few(found)} there"
+    return None if (found > 0.95).all() else f"p is {few(found)} there"
 
 
 def ranges_say_no_between_them(build, edges):
     """No, below 0.05, halfway between the two ranges."""
     found = _answers(build(edges), ((edges[1] + edges[2]) / 2)[None])
-    return None if (found < 0.05).all() else f"p is {_few(found)} there"
+    return None if (found < 0.05).all() else f"p is {few(found)} there"
 
 
 def ranges_are_undecided_on_the_edges(build, edges):
     """One half, to within 0.01, on each of the four edges."""
     found = _answers(build(edges), edges)
-    return None if ((found - 0.5).abs() < 0.01).all() else f"p is {_few(found)} there"
+    return None if ((found - 0.5).abs() < 0.01).all() else f"p is {few(found)} there"
 
 
 def ranges_are_sharp(build, edges):
@@ -110,7 +111,7 @@ def ranges_are_sharp(build, edges):
     inside, outside = (_answers(build(edges), edges + side * near * signs) for side in (1, -1))
     if (inside > 0.95).all() and (outside < 0.05).all():
         return None
-    return f"p is {_few(inside)} inside and {_few(outside)} outside (how steep for these gaps?)"
+    return f"p is {few(inside)} inside and {few(outside)} outside (how steep for these gaps?)"
 
 
 EXERCISES = (
@@ -151,7 +152,3 @@ def _by_autograd(x, y, w, b, v, c) -> torch.Tensor:
 def _answers(network, x: torch.Tensor) -> torch.Tensor:
     w, b, v, c = network
     return torch.sigmoid(torch.sigmoid(x[:, None] * w + b) @ v + c)
-
-
-def _few(values: torch.Tensor) -> list[float]:
-    return [float(f"{value:.4g}") for value in values.flatten()[:6].tolist()]

@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from lib.exercises._answers import unlike_in_shape
 from lib.exercises._engine import Exercise
 
 
@@ -21,7 +22,7 @@ def log_guesses() -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 def smeared_prices_have_the_shape_of_the_guesses(prices, guess, residuals):
     """One price for each network and house: a tensor of the shape of the guesses."""
-    return _unlike_in_shape(prices(guess, residuals), tuple(guess.shape))
+    return unlike_in_shape(prices(guess, residuals), guess.shape)
 
 
 def smeared_prices_of_a_perfect_network_are_plain(prices, guess, residuals):
@@ -66,7 +67,7 @@ def capped_targets() -> list[tuple[torch.Tensor, torch.Tensor, float, float]]:
 
 def censored_gradient_has_the_shape_of_the_predictions(gradient, prediction, target, cap, sigma):
     """One number for each prediction, a tensor of its shape."""
-    return _unlike_in_shape(gradient(prediction, target, cap, sigma), tuple(prediction.shape))
+    return unlike_in_shape(gradient(prediction, target, cap, sigma), prediction.shape)
 
 
 def censored_gradient_below_the_cap_has_the_sign_of_the_residual(gradient, prediction, target, cap, sigma):
@@ -258,9 +259,3 @@ def _unlike_number(found, wanted, when: str) -> str | None:
     if math.isclose(found, wanted, rel_tol=1e-6, abs_tol=1e-6):
         return None
     return f"{when} it is {found:.4f}, wanted is {wanted:.4f}"
-
-
-def _unlike_in_shape(answer, wanted: tuple[int, ...]) -> str | None:
-    if not isinstance(answer, torch.Tensor):
-        return f"it returned {type(answer).__name__}, not a tensor"
-    return None if tuple(answer.shape) == wanted else f"its shape is {tuple(answer.shape)}, wanted is {wanted}"

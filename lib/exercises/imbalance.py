@@ -5,6 +5,7 @@ import math
 import torch
 
 from lib import losses
+from lib.exercises._answers import few, unlike_in_shape
 from lib.exercises._engine import Exercise
 
 
@@ -21,16 +22,16 @@ def stated_probabilities() -> list[tuple[torch.Tensor, float]]:
 def truth_has_the_shape_of_the_stated(truth, stated, gamma):
     """One probability for each stated one, in [0, 1]."""
     answer = truth(stated, gamma)
-    wrong = _unlike_in_shape(answer, stated.shape)
+    wrong = unlike_in_shape(answer, stated.shape)
     if wrong or ((answer >= 0) & (answer <= 1)).all():
         return wrong
-    return f"it returned {_few(answer)}"
+    return f"it returned {few(answer)}"
 
 
 def truth_is_what_is_stated_without_focus(truth, stated, gamma):
     """What is stated where gamma is 0: that is cross-entropy, and honest."""
     answer = truth(stated, 0.0)
-    return None if torch.allclose(answer, stated) else f"it returned {_few(answer)}"
+    return None if torch.allclose(answer, stated) else f"it returned {few(answer)}"
 
 
 def truth_of_the_opposite_is_the_opposite(truth, stated, gamma):
@@ -38,7 +39,7 @@ def truth_of_the_opposite_is_the_opposite(truth, stated, gamma):
     there, back = truth(stated, gamma), truth(1 - stated, gamma)
     if torch.allclose(there + back, torch.ones_like(there), atol=1e-7):
         return None
-    return f"for p it is {_few(there)}, for 1 - p {_few(back)}"
+    return f"for p it is {few(there)}, for 1 - p {few(back)}"
 
 
 def truth_is_surer_than_what_is_stated(truth, stated, gamma):
@@ -46,7 +47,7 @@ def truth_is_surer_than_what_is_stated(truth, stated, gamma):
     answer = truth(stated, gamma)
     if ((answer - 0.5) * (stated - 0.5).sign() >= (stated - 0.5).abs() - 1e-12).all():
         return None
-    return f"it returned {_few(answer)}"
+    return f"it returned {few(answer)}"
 
 
 def truth_makes_the_stated_cheapest(truth, stated, gamma):
@@ -76,7 +77,7 @@ def bets() -> list[tuple[torch.Tensor, torch.Tensor]]:
 def decision_is_one_whole_number_for_each_row(decide, probabilities, costs):
     """One whole number for each row of probabilities: the index of a decision."""
     answer = decide(probabilities, costs)
-    wrong = _unlike_in_shape(answer, probabilities.shape[:1])
+    wrong = unlike_in_shape(answer, probabilities.shape[:1])
     if wrong or not (answer.is_floating_point() or answer.is_complex()):
         return wrong
     return f"its dtype is {answer.dtype}"
@@ -99,7 +100,7 @@ def decision_heeds_the_price_of_a_miss(decide, probabilities, costs):
     """At prices of 1 for a false alarm and 50 for a miss: an alarm from a probability of 1/51 on."""
     p = torch.tensor([0.015, 0.019, 0.0202, 0.3, 0.6])
     found = decide(torch.stack([1 - p, p], 1), torch.tensor([[0.0, 1.0], [50.0, 0.0]])).tolist()
-    return None if found == [0, 0, 1, 1, 1] else f"for the probabilities {_few(p)} of a yes it decides {found}"
+    return None if found == [0, 0, 1, 1, 1] else f"for the probabilities {few(p)} of a yes it decides {found}"
 
 
 def decision_costs_least_on_average(decide, probabilities, costs):
@@ -124,7 +125,7 @@ def counted_batches() -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
 
 def adjusted_is_one_number(adjusted, logits, labels, counts):
     """One number for the whole batch."""
-    return _unlike_in_shape(adjusted(logits, labels, counts), ())
+    return unlike_in_shape(adjusted(logits, labels, counts), ())
 
 
 def adjusted_is_cross_entropy_for_equal_counts(adjusted, logits, labels, counts):
@@ -200,17 +201,7 @@ EXERCISES = (
 )
 
 
-def _unlike_in_shape(answer, wanted) -> str | None:
-    if not isinstance(answer, torch.Tensor):
-        return f"it returned {type(answer).__name__}, not a tensor"
-    return None if answer.shape == wanted else f"its shape is {tuple(answer.shape)}, wanted is {tuple(wanted)}"
-
-
 def _unequal(found: torch.Tensor, wanted: torch.Tensor) -> str | None:
     if math.isclose(found.item(), wanted.item(), rel_tol=1e-4, abs_tol=1e-5):
         return None
     return f"it is {found.item():.4f}, wanted is {wanted.item():.4f}"
-
-
-def _few(values: torch.Tensor) -> list[float]:
-    return [float(f"{value:.4g}") for value in values.flatten()[:6].tolist()]

@@ -5,6 +5,7 @@ import math
 import torch
 
 from lib import losses
+from lib.exercises._answers import few, unlike_in_shape
 from lib.exercises._engine import Exercise
 
 
@@ -21,7 +22,7 @@ def two_gaussians() -> list[tuple[torch.Tensor, ...]]:
 
 def divergence_is_one_number_per_row(divergence, mean, log_variance, other_mean, other_log_variance):
     """One number for each row, summed over the dimensions: a tensor of shape (N,)."""
-    return _unlike_in_shape(divergence(mean, log_variance, other_mean, other_log_variance), (len(mean),))
+    return unlike_in_shape(divergence(mean, log_variance, other_mean, other_log_variance), (len(mean),))
 
 
 def divergence_from_itself_is_zero(divergence, mean, log_variance, other_mean, other_log_variance):
@@ -49,7 +50,7 @@ def divergence_is_that_of_a_vae(divergence, mean, log_variance, other_mean, othe
     """The library's gaussian_kl where the second Gaussian is the standard normal."""
     zero = torch.zeros_like(mean)
     found, wanted = divergence(mean, log_variance, zero, zero), losses.gaussian_kl(mean, log_variance, reduction="none")
-    return None if torch.allclose(found, wanted) else f"it is {_few(found)}, wanted is {_few(wanted)}"
+    return None if torch.allclose(found, wanted) else f"it is {few(found)}, wanted is {few(wanted)}"
 
 
 def divergence_does_not_depend_on_the_unit(divergence, mean, log_variance, other_mean, other_log_variance):
@@ -57,7 +58,7 @@ def divergence_does_not_depend_on_the_unit(divergence, mean, log_variance, other
     shift = 2 * math.log(10)
     once = divergence(mean, log_variance, other_mean, other_log_variance)
     tenfold = divergence(10 * mean, log_variance + shift, 10 * other_mean, other_log_variance + shift)
-    return None if torch.allclose(once, tenfold) else f"it goes from {_few(once)} to {_few(tenfold)}"
+    return None if torch.allclose(once, tenfold) else f"it goes from {few(once)} to {few(tenfold)}"
 
 
 def divergence_is_that_of_torch(divergence, mean, log_variance, other_mean, other_log_variance):
@@ -66,7 +67,7 @@ def divergence_is_that_of_torch(divergence, mean, log_variance, other_mean, othe
     other = torch.distributions.Normal(other_mean, (other_log_variance / 2).exp())
     wanted = torch.distributions.kl_divergence(first, other).sum(1)
     found = divergence(mean, log_variance, other_mean, other_log_variance)
-    return None if torch.allclose(found, wanted) else f"it is {_few(found)}, wanted is {_few(wanted)}"
+    return None if torch.allclose(found, wanted) else f"it is {few(found)}, wanted is {few(wanted)}"
 
 
 def scores_of_data_and_noise() -> list[tuple[torch.Tensor, torch.Tensor, float]]:
@@ -82,7 +83,7 @@ def scores_of_data_and_noise() -> list[tuple[torch.Tensor, torch.Tensor, float]]
 
 def nce_is_one_number(nce, data_scores, noise_scores, u):
     """One number: a tensor without a shape."""
-    return _unlike_in_shape(nce(data_scores, noise_scores, u), ())
+    return unlike_in_shape(nce(data_scores, noise_scores, u), ())
 
 
 def nce_of_an_open_question_is_ln_2(nce, data_scores, noise_scores, u):
@@ -165,13 +166,3 @@ EXERCISES = (
         ),
     ),
 )
-
-
-def _unlike_in_shape(answer, wanted: tuple) -> str | None:
-    if not isinstance(answer, torch.Tensor):
-        return f"it returned {type(answer).__name__}, not a tensor"
-    return None if tuple(answer.shape) == wanted else f"its shape is {tuple(answer.shape)}, wanted is {wanted}"
-
-
-def _few(values: torch.Tensor) -> list[float]:
-    return [float(f"{value:.4g}") for value in values.flatten()[:6].tolist()]

@@ -3,6 +3,7 @@
 import torch
 
 from lib import losses
+from lib.exercises._answers import few, unlike_in_shape
 from lib.exercises._engine import Exercise
 
 
@@ -20,7 +21,7 @@ def linear_models() -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, floa
 
 def slope_has_the_shape_of_the_weight(slope, weight, inputs, labels, penalty):
     """One number for each weight: a tensor of the shape of the weight."""
-    return _unlike_in_shape(slope(weight, inputs, labels, penalty), weight)
+    return unlike_in_shape(slope(weight, inputs, labels, penalty), weight.shape)
 
 
 def slope_of_settled_samples_is_the_penalty_s(slope, weight, inputs, labels, penalty):
@@ -29,7 +30,7 @@ def slope_of_settled_samples_is_the_penalty_s(slope, weight, inputs, labels, pen
     found = slope(weight, labels[:, None] * 3 * along.expand_as(inputs), labels, penalty)
     if torch.allclose(found, penalty * weight):
         return None
-    return f"there it is {_few(found)}, lambda times the weight {_few(penalty * weight)}"
+    return f"there it is {few(found)}, lambda times the weight {few(penalty * weight)}"
 
 
 def slope_points_uphill(slope, weight, inputs, labels, penalty):
@@ -45,7 +46,7 @@ def slope_is_a_mean_over_samples(slope, weight, inputs, labels, penalty):
     """The same when every sample is there twice: the loss is a mean."""
     once = slope(weight, inputs, labels, penalty)
     twice = slope(weight, inputs.repeat(2, 1), labels.repeat(2), penalty)
-    return None if torch.allclose(once, twice) else f"it goes from {_few(once)} to {_few(twice)}"
+    return None if torch.allclose(once, twice) else f"it goes from {few(once)} to {few(twice)}"
 
 
 def slope_predicts_the_change_of_the_objective(slope, weight, inputs, labels, penalty):
@@ -62,7 +63,7 @@ def slope_predicts_the_change_of_the_objective(slope, weight, inputs, labels, pe
     found = slope(weight, inputs, labels, penalty)
     if torch.allclose(found, measured, rtol=1e-5, atol=1e-6):
         return None
-    return f"measured {_few(measured)}, told {_few(found)} (which factor is missing?)"
+    return f"measured {few(measured)}, told {few(found)} (which factor is missing?)"
 
 
 def dual_variables() -> list[tuple[torch.Tensor, int, torch.Tensor, torch.Tensor, float]]:
@@ -79,7 +80,7 @@ def dual_variables() -> list[tuple[torch.Tensor, int, torch.Tensor, torch.Tensor
 
 def step_has_the_shape_of_the_alphas(step, alphas, i, inputs, labels, penalty):
     """One number for each sample: a tensor of the shape of the dual variables."""
-    return _unlike_in_shape(step(alphas, i, inputs, labels, penalty), alphas)
+    return unlike_in_shape(step(alphas, i, inputs, labels, penalty), alphas.shape)
 
 
 def step_leaves_the_others_alone(step, alphas, i, inputs, labels, penalty):
@@ -166,14 +167,3 @@ def _dual(alphas, inputs, labels, penalty) -> float:
     """Return the dual objective of the hinge."""
     weight = (alphas * labels) @ inputs / (penalty * len(labels))
     return (alphas.mean() - penalty / 2 * weight @ weight).item()
-
-
-def _unlike_in_shape(answer, like: torch.Tensor) -> str | None:
-    if not isinstance(answer, torch.Tensor):
-        return f"it returned {type(answer).__name__}, not a tensor"
-    wanted = tuple(like.shape)
-    return None if tuple(answer.shape) == wanted else f"its shape is {tuple(answer.shape)}, wanted is {wanted}"
-
-
-def _few(values: torch.Tensor) -> list[float]:
-    return [float(f"{value:.4g}") for value in values.flatten()[:6].tolist()]

@@ -5,6 +5,7 @@ import math
 import torch
 
 from lib import losses
+from lib.exercises._answers import unlike_in_shape
 from lib.exercises._engine import Exercise
 from lib.training import expected_calibration_error
 
@@ -27,7 +28,7 @@ def smoothed_batches() -> list[tuple[torch.Tensor, torch.Tensor, float]]:
 
 def gradient_has_the_shape_of_the_logits(gradient, logits, labels, smoothing):
     """One number for each logit: the gradient is a tensor of the shape of the logits."""
-    return _unlike_in_shape(gradient(logits, labels, smoothing), tuple(logits.shape))
+    return unlike_in_shape(gradient(logits, labels, smoothing), logits.shape)
 
 
 def gradient_rows_sum_to_zero(gradient, logits, labels, smoothing):
@@ -88,7 +89,7 @@ def gradient_survives_large_logits(gradient, logits, labels, smoothing):
 
 def loss_is_one_number(loss, logits, labels):
     """One number for the whole batch."""
-    return _unlike_in_shape(loss(logits, labels), ())
+    return unlike_in_shape(loss(logits, labels), ())
 
 
 def loss_is_never_negative(loss, logits, labels):
@@ -254,9 +255,3 @@ EXERCISES = (
         ),
     ),
 )
-
-
-def _unlike_in_shape(answer, wanted: tuple[int, ...]) -> str | None:
-    if not isinstance(answer, torch.Tensor):
-        return f"it returned {type(answer).__name__}, not a tensor"
-    return None if tuple(answer.shape) == wanted else f"its shape is {tuple(answer.shape)}, wanted is {wanted}"

@@ -3,6 +3,7 @@
 import torch
 
 from lib import losses
+from lib.exercises._answers import unlike_in_shape
 from lib.exercises._engine import Exercise
 
 
@@ -21,7 +22,7 @@ def several_levels() -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
 
 def quantile_gradient_has_the_shape_of_the_predictions(gradient, predictions, target, levels):
     """One number for each prediction: the gradient is a tensor of the shape of the predictions."""
-    return _unlike_in_shape(gradient(predictions, target, levels), tuple(predictions.shape))
+    return unlike_in_shape(gradient(predictions, target, levels), predictions.shape)
 
 
 def quantile_gradient_lifts_what_is_too_low(gradient, predictions, target, levels):
@@ -89,7 +90,7 @@ def samples_with_outliers() -> list[tuple[torch.Tensor, float]]:
 
 def location_is_one_number_per_sample(location, samples, delta):
     """One number for each row, a tensor of shape (B,)."""
-    return _unlike_in_shape(location(samples, delta), (len(samples),))
+    return unlike_in_shape(location(samples, delta), (len(samples),))
 
 
 def location_of_a_row_ignores_the_other_rows(location, samples, delta):
@@ -175,9 +176,3 @@ def _unlike(found: torch.Tensor, wanted: torch.Tensor, when: str) -> str | None:
         return None
     row = int((found - wanted).abs().argmax())
     return f"{when} row {row} has {found[row].item():.4f}, wanted is {wanted[row].item():.4f}"
-
-
-def _unlike_in_shape(answer, wanted: tuple[int, ...]) -> str | None:
-    if not isinstance(answer, torch.Tensor):
-        return f"it returned {type(answer).__name__}, not a tensor"
-    return None if tuple(answer.shape) == wanted else f"its shape is {tuple(answer.shape)}, wanted is {wanted}"

@@ -3,6 +3,7 @@
 import torch
 
 from lib import losses
+from lib.exercises._answers import few, unlike_in_shape
 from lib.exercises._engine import Exercise
 
 
@@ -19,7 +20,7 @@ def least_squares_weights() -> list[tuple[torch.Tensor, float, float]]:
 
 def shrinkage_has_the_shape_of_the_weights(shrinkage, least_squares, weight, l1_ratio):
     """One weight for each: a tensor of the shape of the least-squares weights."""
-    return _unlike_in_shape(shrinkage(least_squares, weight, l1_ratio), tuple(least_squares.shape))
+    return unlike_in_shape(shrinkage(least_squares, weight, l1_ratio), least_squares.shape)
 
 
 def shrinkage_does_nothing_without_a_penalty(shrinkage, least_squares, weight, l1_ratio):
@@ -27,25 +28,25 @@ def shrinkage_does_nothing_without_a_penalty(shrinkage, least_squares, weight, l
     found = shrinkage(least_squares, 0.0, l1_ratio)
     if torch.allclose(found, least_squares):
         return None
-    return f"they become {_few(found)} (does each sign survive?)"
+    return f"they become {few(found)} (does each sign survive?)"
 
 
 def shrinkage_mirrors(shrinkage, least_squares, weight, l1_ratio):
     """Opposite least-squares weights give opposite penalised weights."""
     there, back = shrinkage(least_squares, weight, l1_ratio), shrinkage(-least_squares, weight, l1_ratio)
-    return None if torch.allclose(there, -back) else f"{_few(there)} and {_few(back)} are not opposite"
+    return None if torch.allclose(there, -back) else f"{few(there)} and {few(back)} are not opposite"
 
 
 def shrinkage_stops_at_zero(shrinkage, least_squares, weight, l1_ratio):
     """Never beyond 0: no penalised weight has the sign opposite to its least-squares weight."""
     found = shrinkage(least_squares, weight, l1_ratio)
-    return None if (found * least_squares >= 0).all() else f"it gives {_few(found)}"
+    return None if (found * least_squares >= 0).all() else f"it gives {few(found)}"
 
 
 def shrinkage_by_the_square_alone_is_a_division(shrinkage, least_squares, weight, l1_ratio):
     """Without L1 (a share of 0), each weight divided by 1 + lambda."""
     found, wanted = shrinkage(least_squares, weight, 0.0), least_squares / (1 + weight)
-    return None if torch.allclose(found, wanted) else f"it gives {_few(found)}, wanted is {_few(wanted)}"
+    return None if torch.allclose(found, wanted) else f"it gives {few(found)}, wanted is {few(wanted)}"
 
 
 def shrinkage_is_zero_exactly_within_the_threshold(shrinkage, least_squares, weight, l1_ratio):
@@ -90,7 +91,7 @@ def tables() -> list[tuple[torch.Tensor, torch.Tensor, float]]:
 def lasso_returns_the_weights_and_the_bias(lasso):
     """One number for each column and, last, the bias: a tensor of shape (M + 1,)."""
     inputs, target, weight = tables()[0]
-    return _unlike_in_shape(lasso(inputs, target, weight), (inputs.shape[1] + 1,))
+    return unlike_in_shape(lasso(inputs, target, weight), (inputs.shape[1] + 1,))
 
 
 def lasso_predicts_the_mean_on_average(lasso):
@@ -107,7 +108,7 @@ def lasso_is_empty_beyond_the_largest_slope(lasso):
     for inputs, target, _ in tables()[:20]:
         found = lasso(inputs, target, 1.01 * _largest_useful(inputs, target))[:-1]
         if not (found == 0).all():
-            return f"the weights are {_few(found)}"
+            return f"the weights are {few(found)}"
     return None
 
 
@@ -173,13 +174,3 @@ def _largest_useful(inputs, target) -> float:
 
 def _residual(found, inputs, target):
     return inputs @ found[:-1] + found[-1] - target
-
-
-def _unlike_in_shape(answer, wanted: tuple[int, ...]) -> str | None:
-    if not isinstance(answer, torch.Tensor):
-        return f"it returned {type(answer).__name__}, not a tensor"
-    return None if tuple(answer.shape) == wanted else f"its shape is {tuple(answer.shape)}, wanted is {wanted}"
-
-
-def _few(values: torch.Tensor) -> list[float]:
-    return [float(f"{value:.4g}") for value in values.flatten()[:6].tolist()]
