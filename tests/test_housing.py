@@ -12,23 +12,10 @@ from lib.data.housing import CAP, NUMBERS, PLACES, parse_table
 HEADER = ",".join((*NUMBERS, "median_house_value", "ocean_proximity"))
 
 
-@pytest.fixture(autouse=True)
-def _nothing_told_yet(monkeypatch):
-    monkeypatch.setattr(cache, "_told", set())
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """An empty cache, and no network."""
-    monkeypatch.setenv("LOSSES_DATA", str(tmp_path))
-    monkeypatch.setattr(cache, "_ask", lambda urls: {cache._host(url): "no connection" for url in urls})
-    return tmp_path
-
-
 @pytest.fixture(params=["whatever is there", "the stand-in"])
 def data(request):
     if request.param == "the stand-in":
-        request.getfixturevalue("folder")
+        request.getfixturevalue("empty_cache")
     return load_housing()
 
 
@@ -108,7 +95,7 @@ def test_the_real_data_are_the_published_ones():
 # The stand-in
 
 
-def test_a_stand_in_says_what_it_is_and_why_once(folder, capsys):
+def test_a_stand_in_says_what_it_is_and_why_once(empty_cache, capsys):
     assert not load_housing().is_real
     assert load_housing().source == "Stand-in for California housing: generated, 4 000 districts"
     message = capsys.readouterr().err
@@ -116,12 +103,12 @@ def test_a_stand_in_says_what_it_is_and_why_once(folder, capsys):
     assert "set LOSSES_DATA to a folder" in message
 
 
-def test_without_a_fallback_what_is_missing_is_an_error(folder):
+def test_without_a_fallback_what_is_missing_is_an_error(empty_cache):
     with pytest.raises(DataError, match=r"california-housing/housing\.csv cannot be downloaded"):
         load_housing(fallback=False)
 
 
-def test_a_stand_in_is_deterministic_and_leaves_the_random_generators_alone(folder):
+def test_a_stand_in_is_deterministic_and_leaves_the_random_generators_alone(empty_cache):
     torch.manual_seed(1)
     np.random.seed(1)
     before = load_housing()
@@ -133,8 +120,8 @@ def test_a_stand_in_is_deterministic_and_leaves_the_random_generators_alone(fold
         torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
 
 
-def test_a_file_with_another_checksum_is_never_used(folder):
-    file = folder / "california-housing" / "housing.csv"
+def test_a_file_with_another_checksum_is_never_used(empty_cache):
+    file = empty_cache / "california-housing" / "housing.csv"
     file.parent.mkdir()
     file.write_text(f"{HEADER}\n")
     assert not load_housing().is_real
@@ -189,11 +176,11 @@ def test_a_table_with_other_columns_is_refused(text):
         parse_table(text)
 
 
-def test_the_file_is_parsed_from_the_cache(folder, monkeypatch):
+def test_the_file_is_parsed_from_the_cache(empty_cache, monkeypatch):
     content = f"{HEADER}\n{row(-122, 37, 41, 880, '', 322, 126, 8.3, 500001.0, place='ISLAND')}\n".encode()
     file = cache.File("california-housing/housing.csv", hashlib.sha256(content).hexdigest(), ())
-    (folder / "california-housing").mkdir()
-    (folder / file.path).write_bytes(content)
+    (empty_cache / "california-housing").mkdir()
+    (empty_cache / file.path).write_bytes(content)
     monkeypatch.setattr(housing, "HOUSING", file)
     data = load_housing()
     assert data.is_real

@@ -15,19 +15,6 @@ from lib.data.omniglot import parse_answers
 LOADERS = [load_omniglot_background, load_omniglot_runs]
 
 
-@pytest.fixture(autouse=True)
-def _nothing_told_yet(monkeypatch):
-    monkeypatch.setattr(cache, "_told", set())
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """An empty cache, and no network."""
-    monkeypatch.setenv("LOSSES_DATA", str(tmp_path))
-    monkeypatch.setattr(cache, "_ask", lambda urls: {cache._host(url): "no connection" for url in urls})
-    return tmp_path
-
-
 def errors_of_nearest_pixels(runs) -> float:
     distance = torch.cdist(runs.test.flatten(2).float(), runs.training.flatten(2).float())
     return (distance.argmin(2) != runs.answers).float().mean().item()
@@ -47,10 +34,10 @@ def archive(files: dict[str, bytes]) -> bytes:
     return file.getvalue()
 
 
-def put(folder, name: str, content: bytes) -> cache.File:
+def put(empty_cache, name: str, content: bytes) -> cache.File:
     """Write a file into the cache and return it with its right checksum."""
-    (folder / "omniglot").mkdir(exist_ok=True)
-    (folder / "omniglot" / name).write_bytes(content)
+    (empty_cache / "omniglot").mkdir(exist_ok=True)
+    (empty_cache / "omniglot" / name).write_bytes(content)
     return cache.File(f"omniglot/{name}", hashlib.sha256(content).hexdigest(), ())
 
 
@@ -145,7 +132,7 @@ def test_the_real_data_are_the_published_ones():
 # The stand-ins
 
 
-def test_a_stand_in_says_what_it_is_and_why(folder, capsys):
+def test_a_stand_in_says_what_it_is_and_why(empty_cache, capsys):
     assert not load_omniglot_background(21).is_real
     assert not load_omniglot_runs(21).is_real
     message = capsys.readouterr().err
@@ -154,13 +141,13 @@ def test_a_stand_in_says_what_it_is_and_why(folder, capsys):
 
 
 @pytest.mark.parametrize("loader", LOADERS)
-def test_without_a_fallback_what_is_missing_is_an_error(folder, loader):
+def test_without_a_fallback_what_is_missing_is_an_error(empty_cache, loader):
     with pytest.raises(DataError, match=r"omniglot/\w+\.zip cannot be downloaded"):
         loader(21, fallback=False)
 
 
 @pytest.mark.parametrize("loader", LOADERS)
-def test_a_stand_in_is_deterministic_and_leaves_the_random_generators_alone(folder, loader):
+def test_a_stand_in_is_deterministic_and_leaves_the_random_generators_alone(empty_cache, loader):
     torch.manual_seed(1)
     np.random.seed(1)
     before = loader(21)
@@ -172,10 +159,10 @@ def test_a_stand_in_is_deterministic_and_leaves_the_random_generators_alone(fold
         assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
-def test_a_file_with_another_checksum_is_never_used(folder, monkeypatch):
-    put(folder, "all_runs.zip", b"PK, but not the published bytes")
+def test_a_file_with_another_checksum_is_never_used(empty_cache, monkeypatch):
+    put(empty_cache, "all_runs.zip", b"PK, but not the published bytes")
     assert not load_omniglot_runs(21).is_real
-    assert not (folder / "omniglot" / "all_runs.zip").exists()
+    assert not (empty_cache / "omniglot" / "all_runs.zip").exists()
 
 
 # Reading the files
@@ -193,9 +180,9 @@ def a_background(alphabets: dict[str, int]) -> bytes:
     return archive(files)
 
 
-def test_an_alphabet_that_is_in_both_files_is_returned_once(folder, monkeypatch):
+def test_an_alphabet_that_is_in_both_files_is_returned_once(empty_cache, monkeypatch):
     files = tuple(
-        put(folder, f"small{i}.zip", a_background(alphabets))
+        put(empty_cache, f"small{i}.zip", a_background(alphabets))
         for i, alphabets in enumerate([{"Latin": 10, "Greek": 20}, {"Greek": 20, "Tagalog": 30}])
     )
     monkeypatch.setattr(omniglot, "BACKGROUND", files)
@@ -206,9 +193,9 @@ def test_an_alphabet_that_is_in_both_files_is_returned_once(folder, monkeypatch)
     assert (data.images == 255).sum((1, 2)).tolist() == [400, 400, 100, 100, 900, 900]
 
 
-def test_an_image_of_another_size_is_refused_by_name(folder, monkeypatch):
+def test_an_image_of_another_size_is_refused_by_name(empty_cache, monkeypatch):
     files = archive({"images_background_small1/Latin/character01/0001_01.png": png(np.zeros((105, 104), np.uint8))})
-    monkeypatch.setattr(omniglot, "BACKGROUND", (put(folder, "small1.zip", files),))
+    monkeypatch.setattr(omniglot, "BACKGROUND", (put(empty_cache, "small1.zip", files),))
     with pytest.raises(ValueError, match=r"0001_01\.png is 104 x 105 pixels; 105 x 105 are wanted"):
         load_omniglot_background(21)
 
@@ -244,10 +231,10 @@ def test_answers_that_are_not_one_for_each_drawing_are_refused(text):
 
 
 @pytest.mark.parametrize("side", [1, 3, 5, 7, 15, 21, 35, 105])
-def test_each_pixel_of_a_smaller_image_is_the_mean_of_a_square(folder, monkeypatch, side):
+def test_each_pixel_of_a_smaller_image_is_the_mean_of_a_square(empty_cache, monkeypatch, side):
     pixels = np.random.RandomState(0).choice(np.array([0, 255], np.uint8), (105, 105))
     files = archive({"images_background_small1/Latin/character01/0001_01.png": png(pixels)})
-    monkeypatch.setattr(omniglot, "BACKGROUND", (put(folder, "small1.zip", files),))
+    monkeypatch.setattr(omniglot, "BACKGROUND", (put(empty_cache, "small1.zip", files),))
     (image,) = load_omniglot_background(side).images
     step = 105 // side
     for row, column in np.ndindex(side, side):
