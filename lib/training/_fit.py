@@ -133,7 +133,7 @@ def fit(
                 step = stop
                 if step == end:
                     _end_epoch(history, start, model, loss, targets, test)
-                    log.epoch(history, step)
+                    log.epoch(history)
                 if checkpoint is not None and (step % checkpoint_every == 0 or step == last_step):
                     save(Path(checkpoint), model, optimizer, schedule, history, run)
     return history

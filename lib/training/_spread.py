@@ -34,7 +34,11 @@ def processes() -> Iterator[None]:
         yield
         return
     where = device()
-    distributed.init_process_group("nccl" if where.type == "cuda" else "gloo")
+    # After a restart torchrun's store still holds the addresses of the processes that are gone: use other keys.
+    store, number, count = next(distributed.rendezvous("env://"))
+    store = distributed.PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    backend = "nccl" if where.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, store=store, rank=number, world_size=count)
     if where.type == "cuda":
         torch.cuda.set_device(where)
     try:

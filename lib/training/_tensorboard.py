@@ -38,9 +38,9 @@ class TensorBoard:
                 for step, value in enumerate(islice(getattr(history, name), start, stop), start):
                     self._writer.add_scalar(f"step/{name}", value, step)
 
-    def epoch(self, history, step):
-        """Log what is known of an epoch that ended with a step."""
+    def epoch(self, history):
+        """Log what is known of the epoch that has just ended, at its last step."""
         if self._writer:
             for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"):
                 for value in getattr(history, name)[-1:]:
-                    self._writer.add_scalar(f"epoch/{name}", value, step)
+                    self._writer.add_scalar(f"epoch/{name}", value, len(history.loss) - 1)
