@@ -1,7 +1,7 @@
 """Train the document's network on images with any loss of the course that takes logits and classes.
 
-Within ``torchrun --nproc_per_node=2 -m lib.training ...`` the processes share each batch; with ``--max-restarts=1`` a
-run whose worker was killed goes on from its last checkpoint.
+Under torchrun (torchrun --nproc_per_node=2 -m lib.training) the processes share each batch, and with --max-restarts=1 a
+run whose worker was killed goes on from its last checkpoint. The same command again goes on from it, too.
 """
 
 import argparse
@@ -11,7 +11,6 @@ import inspect
 import json
 import sys
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -40,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
             train(options)
     except (ValueError, TypeError, OSError, FloatingPointError, ModuleNotFoundError) as error:
         notes = getattr(error, "__notes__", [])
-        print("error:", *[str(error), *notes], sep="\n  " if notes else " ", file=sys.stderr)
+        print("\n".join([f"error: {error}", *notes]), file=sys.stderr)
         return 2
     return 0
 
@@ -96,22 +95,27 @@ def loss_for_classes(name: str, options: dict):
         ValueError: if there is no such loss, it has no such option, or it does not take logits and classes; the
             message names the nearest or says what is wanted.
     """
-    function = catalog.entry(name).function
-    known = [
-        option.name for option in inspect.signature(function).parameters.values() if option.kind is option.KEYWORD_ONLY
-    ]
+    known = catalog.entry(name)
+    if not (isinstance(known, catalog.Entry) and known.task == "classification"):
+        raise ValueError(
+            f"{name} cannot be trained on logits of ten classes and their labels: it is no loss of the two"
+        )
+    signature = inspect.signature(known.function).parameters.values()
+    allowed = [option.name for option in signature if option.kind is option.KEYWORD_ONLY]
     for option in options:
-        if option not in known:
-            raise ValueError(f"{name} has no option {option!r}; it has {', '.join(known)}")
-    loss = partial(function, **options) if options else function
+        if option not in allowed:
+            raise ValueError(f"{name} has no option {option!r}; it has {', '.join(allowed)}")
+
+    def loss(logits, labels):
+        return known.function(known.link(logits), labels, **options)
+
+    loss.__qualname__ = f"{name}({', '.join(f'{option}={value!r}' for option, value in options.items())})"
     try:
         value = loss(torch.zeros(2, 10), torch.tensor([0, 1]))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{name} cannot be trained on logits of ten classes and their labels: {error}") from error
     if value.ndim:
-        raise ValueError(
-            f"{name} must return one number for a batch; with these options its shape is {tuple(value.shape)}"
-        )
+        raise ValueError(f"{name} must return one number for a batch, with {options} its shape is {tuple(value.shape)}")
     return loss
 
 
@@ -124,28 +128,22 @@ def write_history(path: Path, history, options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "python -m lib.training", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--loss", default="cross_entropy", metavar="NAME", help="a loss of the catalogue")
-    parser.add_argument(
-        "--option",
-        action=_Option,
-        default={},
-        metavar="NAME=VALUE",
-        help="an option of the loss, e.g. gamma=3; may be repeated",
-    )
-    parser.add_argument("--data", choices=DATA, default="mnist", help="what to train on")
-    parser.add_argument("--epochs", type=int, default=10, help="how often to go through the data")
-    parser.add_argument("--batch-size", type=int, default=64, help="samples in a batch, of all processes together")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="of Adam; with one-cycle its peak")
-    parser.add_argument("--schedule", choices=SCHEDULES, default="constant", help="how the learning rate changes")
-    parser.add_argument("--seed", type=int, default=0, help="of the initial weights and of the order of the samples")
-    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the layers")
-    parser.add_argument("--micro-batches", type=int, default=1, help="parts of a batch, to save memory")
-    parser.add_argument("--output", type=Path, help="folder of what is saved; runs/DATA-LOSS-seedSEED if not given")
-    parser.add_argument("--checkpoint-every", type=int, help="steps between two checkpoints; an epoch if not given")
-    parser.add_argument("--tensorboard", action="store_true", help="write a log for TensorBoard, too")
+    parser = argparse.ArgumentParser("python -m lib.training", description=__doc__)
+    add = parser.add_argument
+    default = " (default: %(default)s)"
+    add("--loss", default="cross_entropy", metavar="NAME", help=f"a loss of the catalogue{default}")
+    add("--option", action=_Option, default={}, metavar="NAME=VALUE", help="of the loss, e.g. gamma=3; may be repeated")
+    add("--data", choices=DATA, default="mnist", help=f"what to train on{default}")
+    add("--epochs", type=int, default=10, metavar="N", help=f"how often to go through the data{default}")
+    add("--batch-size", type=int, default=64, metavar="N", help=f"samples in a batch, of all processes{default}")
+    add("--learning-rate", type=float, default=1e-3, metavar="X", help=f"of Adam; with one-cycle its peak{default}")
+    add("--schedule", choices=SCHEDULES, default="constant", help=f"of the learning rate{default}")
+    add("--seed", type=int, default=0, metavar="N", help=f"of the weights and of the order of the samples{default}")
+    add("--precision", choices=PRECISIONS, default="float32", help=f"of the layers{default}")
+    add("--micro-batches", type=int, default=1, metavar="N", help=f"parts of a batch, to save memory{default}")
+    add("--output", type=Path, metavar="FOLDER", help="where to save (default: runs/DATA-LOSS-seedSEED)")
+    add("--checkpoint-every", type=int, metavar="N", help="steps between two checkpoints (default: an epoch)")
+    add("--tensorboard", action="store_true", help="write a log for TensorBoard, too")
     return parser
 
 
