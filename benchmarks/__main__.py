@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import contrastive, large_vocabulary, peers, torch_losses
-from benchmarks.measure import describe_machine
+from lib.studies import describe_machine
 
 SECTIONS = {
     "A linear layer over a large vocabulary": large_vocabulary,

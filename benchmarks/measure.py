@@ -105,17 +105,6 @@ def _status(field: str) -> int:
     return int(next(line for line in lines if line.startswith(field)).split()[1])
 
 
-def describe_machine() -> str:
-    """Return what the figures were measured on."""
-    if torch.cuda.is_available():
-        hardware = torch.cuda.get_device_name()
-    else:
-        models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-        hardware = f"{models[0].split(':')[1].strip()}, {len(models)} cores"
-    threads = f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
-    return f"{hardware}; {threads}; Python {sys.version.split()[0]}, torch {torch.__version__}"
-
-
 def markdown(head: tuple[str, ...], rows: list[tuple]) -> str:
     """Return a Markdown table; numbers are written with three digits, truths as yes and no."""
     cells = [[_text(cell) for cell in row] for row in rows]

@@ -5,7 +5,10 @@ file beside it, says when and on what they were made. ``python -m lib.studies NA
 """
 
 import json
+import sys
 from pathlib import Path
+
+import torch
 
 RECORDS = Path(__file__).parent / "records"
 
@@ -27,3 +30,14 @@ def read(name: str) -> dict:
         known = ", ".join(sorted(record.stem for record in RECORDS.glob("*.json"))) or "none"
         raise ValueError(f"there is no record of a study called {name!r}; there are: {known}")
     return json.loads(path.read_text())
+
+
+def describe_machine() -> str:
+    """Return what the figures were measured on."""
+    if torch.cuda.is_available():
+        hardware = torch.cuda.get_device_name()
+    else:
+        models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        hardware = f"{models[0].split(':')[1].strip()}, {len(models)} cores"
+    threads = f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
+    return f"{hardware}; {threads}; Python {sys.version.split()[0]}, torch {torch.__version__}"

@@ -4,28 +4,24 @@ import argparse
 import datetime
 import importlib
 import json
-import platform
+import pkgutil
 from time import perf_counter
 
-import torch
-
 from lib import studies
-
-NAMES = ("compare_losses", "noise_and_imbalance")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one study, with one thread in each of its processes, and write its record."""
     parser = argparse.ArgumentParser("python -m lib.studies", description=__doc__)
-    parser.add_argument("name", choices=NAMES)
+    names = [module.name for module in pkgutil.iter_modules(studies.__path__) if not module.name.startswith("_")]
+    parser.add_argument("name", choices=names)
     parser.add_argument("--workers", type=int, default=1, help="processes that train side by side (default: 1)")
     options = parser.parse_args(arguments)
     began = perf_counter()
     found = importlib.import_module(f"lib.studies.{options.name}").run(options.workers)
-    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
     record = {
         "date": str(datetime.date.today()),
-        "machine": f"{platform.processor() or platform.machine()}, {versions}",
+        "machine": studies.describe_machine(),
         "seconds": round(perf_counter() - began),
         **found,
     }
