@@ -27,7 +27,7 @@ serve: book ## build the website and serve it on this machine
 
 test: book lint ## set everything up and run every test and every notebook
 	OMP_NUM_THREADS=1 $(BIN)/pytest --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
-		--nbval-cell-timeout 120 -n 2 --dist loadfile
+		--nbval-cell-timeout 120 -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(PACKAGES) ## check the style of all code, the notebooks' too
 	$(BIN)/ruff check
