@@ -4,7 +4,7 @@ from lib.catalog._entry import Tool
 from lib.catalog._symbols import SOFTMAX
 
 MODEL = r"$f$: the model; $x$ and $y$: an input and its target"
-RADIUS = r"$\epsilon$: by how much each number of the input may change"
+RADIUS = r"$\varepsilon$: by how much each number of the input may change"
 
 TOOLS = (
     Tool(
@@ -13,7 +13,7 @@ TOOLS = (
         title="Fast gradient sign method (FGSM)",
         use_for=("withstand attacks",),
         because="It shows how fragile a model is, at the price of one backward pass; to withstand it proves little.",
-        value=r"x + \epsilon \operatorname{sign}\bigl(\nabla_x\, \ell(f(x), y)\bigr)",
+        value=r"x + \varepsilon \operatorname{sign}\bigl(\nabla_x\, \ell(f(x), y)\bigr)",
         symbols=rf"{MODEL}; $\ell$: the loss; {RADIUS}.",
         purpose="Makes, in one step, inputs that look the same and mislead a model.",
         limits=(
@@ -30,7 +30,7 @@ TOOLS = (
         use_for=("withstand attacks",),
         because="It is the least that a model called robust has to withstand, and the attack to train against.",
         value=r"x' \leftarrow \operatorname{clip}\bigl(x' + \eta \operatorname{sign}(\nabla_{x'}\, \ell(f(x'), y)),"
-        r"\; x - \epsilon,\; x + \epsilon\bigr)",
+        r"\; x - \varepsilon,\; x + \varepsilon\bigr)",
         symbols=rf"{MODEL}; $x'$: the input that misleads, at first a random one near $x$; $\eta$: the step, the "
         rf"option step_size; $\ell$: the loss; {RADIUS}; clip: each number is moved to the nearest one in between.",
         purpose="Makes, in several steps, inputs that look the same and mislead a model: the usual test of robustness.",
@@ -51,7 +51,7 @@ TOOLS = (
         serves=("the likeliest class",),
         because="A classifier is to be trained to withstand small changes of its input, and one number is to set how "
         "much accuracy that may cost.",
-        value=r"-\ln p_y + \beta \max_{\|x' - x\|_\infty \le \epsilon} \sum_j p_j \ln\frac{p_j}{q_j},"
+        value=r"-\ln p_y + \beta \max_{\|x' - x\|_\infty \le \varepsilon} \sum_j p_j \ln\frac{p_j}{q_j},"
         r" \quad p = \operatorname{softmax}(f(x)),\; q = \operatorname{softmax}(f(x'))",
         symbols=rf"{MODEL}, a class; $x'$: an input near $x$; $\|\cdot\|_\infty$: the largest difference of a number; "
         rf"$\beta$: the price of robustness; {RADIUS}; {SOFTMAX}.",

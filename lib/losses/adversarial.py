@@ -39,12 +39,12 @@ def fgsm(
 ) -> torch.Tensor:
     r"""Fast gradient sign method: the input that one step uphill makes of ``input``.
 
-    For the model :math:`f`, the input :math:`x` with the target :math:`y` and the radius :math:`\epsilon`,
+    For the model :math:`f`, the input :math:`x` with the target :math:`y` and the radius :math:`\varepsilon`,
 
-    .. math:: x' = x + \epsilon \operatorname{sign}\bigl(\nabla_x\, \ell(f(x), y)\bigr),
+    .. math:: x' = x + \varepsilon \operatorname{sign}\bigl(\nabla_x\, \ell(f(x), y)\bigr),
 
-    clipped to the bounds. Of all inputs that differ from :math:`x` by at most :math:`\epsilon` in each number, this one
-    has the largest loss where the loss is linear in the input; ``pgd`` goes in smaller steps where it bends.
+    clipped to the bounds. Of all inputs that differ from :math:`x` by at most :math:`\varepsilon` in each number, this
+    one has the largest loss where the loss is linear in the input; ``pgd`` goes in smaller steps where it bends.
 
     Each sample is attacked by itself, so any increasing function of its loss may be climbed instead. The slope of the
     cross-entropy is smaller than any float where a model is confident, and an attack that does not move would take
@@ -63,7 +63,7 @@ def fgsm(
         model: takes the input and returns what ``loss`` takes; its parameters get no gradient.
         input: any floating-point tensor within the bounds, such as images, shape (N, ...).
         target: what ``loss`` takes; of the default, class indices or class probabilities.
-        epsilon: :math:`\epsilon \ge 0`, in the unit of ``input``.
+        epsilon: :math:`\varepsilon \ge 0`, in the unit of ``input``.
         loss: called as ``loss(model(input), target)``; a result that is no scalar is summed. None is the cross-entropy,
             as said above.
         bounds: the least and the largest valid number of an input (in its dtype), or None where all are valid.
@@ -110,20 +110,20 @@ def pgd(
 ) -> torch.Tensor:
     r"""Projected gradient descent: the input that several steps uphill make of ``input``, never leaving its ball.
 
-    For the model :math:`f`, the input :math:`x` with the target :math:`y`, the radius :math:`\epsilon` and the step
+    For the model :math:`f`, the input :math:`x` with the target :math:`y`, the radius :math:`\varepsilon` and the step
     :math:`\eta`, from a random point of the ball or from :math:`x` itself,
 
     .. math:: x' \leftarrow \operatorname{clip}\Bigl(x' + \eta \operatorname{sign}\bigl(\nabla_{x'}\,
-              \ell(f(x'), y)\bigr),\; x - \epsilon,\; x + \epsilon\Bigr),
+              \ell(f(x'), y)\bigr),\; x - \varepsilon,\; x + \varepsilon\Bigr),
 
-    clipped to the bounds as well. One step of size :math:`\epsilon` from :math:`x` itself is ``fgsm``, and as there the
-    model is used in the mode it is in, and a confident model is climbed where its cross-entropy is flat.
+    clipped to the bounds as well. One step of size :math:`\varepsilon` from :math:`x` itself is ``fgsm``, and as there
+    the model is used in the mode it is in, and a confident model is climbed where its cross-entropy is flat.
 
     Args:
         model: takes the input and returns what ``loss`` takes; its parameters get no gradient.
         input: any floating-point tensor within the bounds, such as images, shape (N, ...).
         target: what ``loss`` takes; of the default, class indices or class probabilities.
-        epsilon: :math:`\epsilon \ge 0`, in the unit of ``input``.
+        epsilon: :math:`\varepsilon \ge 0`, in the unit of ``input``.
         step_size: :math:`\eta > 0`, in the unit of ``input``; None is ``epsilon / 4``.
         steps: how many steps, at least 1.
         random_start: whether to start from a point drawn evenly from the ball (then clipped to the bounds).
@@ -181,7 +181,7 @@ def trades_loss(
     divergence :math:`D(p \,\|\, q) = \sum_j p_j \ln (p_j / q_j)`,
 
     .. math:: \ell = \operatorname{cross\_entropy}(f(x), y)
-                     + \beta \max_{\|x' - x\|_\infty \le \epsilon} D(p \,\|\, q).
+                     + \beta \max_{\|x' - x\|_\infty \le \varepsilon} D(p \,\|\, q).
 
     The maximum is sought by the steps of ``pgd``, from :math:`x` plus a little noise, for at :math:`x` itself the
     divergence has no slope; of several peaks, the noise decides which is climbed. As each sample is sought by itself,
@@ -202,7 +202,7 @@ def trades_loss(
         model: takes the input and returns logits (nats), shape (C,), (N, C) or (N, C, d1, ..., dK).
         input: any floating-point tensor within the bounds, such as images, shape (N, ...).
         target: class indices or class probabilities, as in ``cross_entropy``.
-        epsilon: :math:`\epsilon \ge 0`, in the unit of ``input``.
+        epsilon: :math:`\varepsilon \ge 0`, in the unit of ``input``.
         beta: :math:`\beta \ge 0`, the weight of robustness. At 0 nothing is sought: the loss is the cross-entropy.
         step_size: of the search, above 0, in the unit of ``input``; None is ``epsilon / 4``.
         steps: of the search, at least 1.

@@ -97,16 +97,16 @@ def triplet_margin_loss(
     r"""Triplet loss: the anchor shall be nearer to the positive than to the negative, by a margin.
 
     For an anchor :math:`a`, its positive :math:`b` and a negative :math:`c`, with
-    :math:`d(u, v) = \lVert u - v + \epsilon \rVert_p` and the margin :math:`m`:
+    :math:`d(u, v) = \lVert u - v + \varepsilon \rVert_p` and the margin :math:`m`:
 
     .. math:: \ell = \max\bigl(0,\; m + d(a, b) - d(a, c)\bigr),
               \qquad \frac{\partial\ell}{\partial a} = [m + d(a, b) \ge d(a, c)]\,\Bigl(\frac{a - b}{d(a, b)}
               - \frac{a - c}{d(a, c)}\Bigr)
 
-    for the Euclidean distance (with :math:`\epsilon` added to each difference). At the kink, where the loss reaches 0,
-    the gradient is, as torch's, that of the side that costs; of two equally far negatives (``swap``) each has half.
-    torch adds :math:`\epsilon` to the difference, not to the distance, and so do we: it keeps equal points off the kink
-    of the norm, and makes the distance depend a little on the order of its arguments. At a distance of exactly 0 the
+    for the Euclidean distance (with :math:`\varepsilon` added to each difference). At the kink, where the loss reaches
+    0, the gradient is, as torch's, that of the side that costs; of two equally far negatives (``swap``) each has half.
+    torch adds :math:`\varepsilon` to the difference, not to the distance, and so do we: it keeps equal points off the
+    kink of the norm, and makes the distance depend a little on the order of its arguments. At a distance of exactly 0 the
     gradient is 0.
 
     Args:
@@ -168,19 +168,19 @@ def cosine_embedding_loss(
 ) -> torch.Tensor:
     r"""Cosine loss: similar pairs shall point the same way, dissimilar ones shall not; lengths do not matter.
 
-    For :math:`\cos(u, v) = u \cdot v / \sqrt{(|u|^2 + \epsilon)(|v|^2 + \epsilon)}`, where torch's
-    :math:`\epsilon = 10^{-12}` keeps zero vectors from dividing by 0, the label :math:`y` and the margin :math:`m`:
+    For :math:`\cos(u, v) = u \cdot v / \sqrt{(|u|^2 + \varepsilon)(|v|^2 + \varepsilon)}`, where torch's
+    :math:`\varepsilon = 10^{-12}` keeps zero vectors from dividing by 0, the label :math:`y` and the margin :math:`m`:
 
     .. math:: \ell = \begin{cases} 1 - \cos(u, v) & y = +1 \\ \max(0, \cos(u, v) - m) & y = -1 \end{cases}
               \qquad \frac{\partial\cos}{\partial u}
-              = \frac{1}{\sqrt{|u|^2 + \epsilon}}\Bigl(\hat v - \cos(u, v)\,\hat u\Bigr)
+              = \frac{1}{\sqrt{|u|^2 + \varepsilon}}\Bigl(\hat v - \cos(u, v)\,\hat u\Bigr)
 
-    with :math:`\hat u = u / \sqrt{|u|^2 + \epsilon}` and :math:`\hat v` likewise. Both are computed in float64,
+    with :math:`\hat u = u / \sqrt{|u|^2 + \varepsilon}` and :math:`\hat v` likewise. Both are computed in float64,
     whatever the dtype. The difference :math:`1 - \cos` of nearly parallel vectors keeps none of its digits even there;
     computed instead is the same number as a sum without a minus,
 
-    .. math:: 1 - \cos(u, v) = \tfrac12\Bigl(|\hat u - \hat v|^2 + \frac{\epsilon}{|u|^2 + \epsilon}
-              + \frac{\epsilon}{|v|^2 + \epsilon}\Bigr).
+    .. math:: 1 - \cos(u, v) = \tfrac12\Bigl(|\hat u - \hat v|^2 + \frac{\varepsilon}{|u|^2 + \varepsilon}
+              + \frac{\varepsilon}{|v|^2 + \varepsilon}\Bigr).
 
     Args:
         input1: the first embeddings, shape (N, D), or (D,) for one pair.

@@ -7,7 +7,7 @@ import numpy as np
 
 
 def fgsm(weight, bias, input, target, *, epsilon, bounds=(0.0, 1.0)):
-    r"""Return :math:`x + \epsilon \operatorname{sign}(W^\top (r - e_y))`, clipped, r the softmax of the rivals of y."""
+    r"""Return :math:`x + \varepsilon \operatorname{sign}(W^\top (r - e_y))`, clipped; r: softmax of the rivals of y."""
     return pgd(weight, bias, input, target, epsilon=epsilon, step_size=epsilon, steps=1, bounds=bounds)
 
 

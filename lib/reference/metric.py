@@ -20,7 +20,7 @@ def contrastive_loss_grad(input1, input2, target, *, margin=1.0):
 
 
 def triplet_margin_loss(anchor, positive, negative, *, margin=1.0, p=2.0, eps=1e-6, swap=False):
-    r"""Return :math:`\max(0, m + d(a, p) - d(a, n))` with :math:`d(x, y) = \lVert x - y + \epsilon \rVert_p`."""
+    r"""Return :math:`\max(0, m + d(a, p) - d(a, n))` with :math:`d(x, y) = \lVert x - y + \varepsilon \rVert_p`."""
     a, b, c = _doubles(anchor, positive, negative)
     near, far = _norm(a - b + eps, p), _norm(a - c + eps, p)
     if swap:
@@ -50,7 +50,7 @@ def cosine_embedding_loss(input1, input2, target, *, margin=0.0):
 
 
 def cosine_embedding_loss_grad(input1, input2, target, *, margin=0.0):
-    r"""Return minus or plus :math:`(b - \cos a) / \sqrt{|u|^2 + \epsilon}`, and the same with the roles exchanged."""
+    r"""Return minus or plus :math:`(b - \cos a) / \sqrt{|u|^2 + \varepsilon}`, and the same with exchanged roles."""
     a, length_a, lack_a = _damped_unit(input1)
     b, length_b, lack_b = _damped_unit(input2)
     y = np.asarray(target)
