@@ -106,8 +106,8 @@ def triplet_margin_loss(
     for the Euclidean distance (with :math:`\varepsilon` added to each difference). At the kink, where the loss reaches
     0, the gradient is, as torch's, that of the side that costs; of two equally far negatives (``swap``) each has half.
     torch adds :math:`\varepsilon` to the difference, not to the distance, and so do we: it keeps equal points off the
-    kink of the norm, and makes the distance depend a little on the order of its arguments. At a distance of exactly 0 the
-    gradient is 0.
+    kink of the norm, and makes the distance depend a little on the order of its arguments. At a distance of exactly 0
+    the gradient is 0.
 
     Args:
         anchor: embeddings, shape (N, D), or (..., D), with at least one component (torch takes none, too).
