@@ -235,8 +235,17 @@ def judge(network: nn.Module, splits: Splits) -> dict[str, float]:
     }
 
 
+def _check_rows(values, labels):
+    """Raise ValueError if there is not one label for each row."""
+    if values.ndim != 2 or labels.shape != values.shape[:1]:
+        raise ValueError(
+            f"wanted are rows and one label for each row, got {tuple(values.shape)}, {tuple(labels.shape)}"
+        )
+
+
 def margins(logits: Tensor, labels: Tensor) -> Tensor:
     """Return by how much the score of the true class leads over its strongest rival, shape (N,); below 0 is wrong."""
+    _check_rows(logits, labels)
     at_truth = labels[:, None]
     rivals = logits.scatter(1, at_truth, -torch.inf)
     return logits.gather(1, at_truth).squeeze(1) - rivals.amax(1)
@@ -251,6 +260,7 @@ def separation(features: Tensor, labels: Tensor) -> float:
         features: shape (N, D).
         labels: shape (N,).
     """
+    _check_rows(features, labels)
     whole, within = ((features - features.mean(0)) ** 2).sum(), 0.0
     for label in labels.unique():
         of_class = features[labels == label]
