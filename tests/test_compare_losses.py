@@ -146,9 +146,10 @@ def test_no_other_temperature_has_a_larger_likelihood():
 
 def test_temperature_moves_no_answer_and_never_costs_likelihood_where_it_was_fitted(data):
     network = train("crammer_singer_loss", data).network
-    splits = study.Splits(data, data, data, False)
-    found = study.judge(network, splits)
-    assert found["accuracy"] == accuracy(predict(network, data[0]), data[1])
+    inputs, labels = data
+    wrong_here = inputs, torch.where(torch.arange(1000) % 7 == 0, (labels + 1) % 10, labels)
+    found = study.judge(network, study.Splits(data, wrong_here, wrong_here, False))
+    assert found["accuracy"] == accuracy(predict(network, inputs), wrong_here[1])
     assert found["nll_scaled"] <= found["nll"]
 
 

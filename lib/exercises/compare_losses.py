@@ -189,9 +189,9 @@ def rejections_fall_from_the_smallest_on(reject, p_values, level):
 
 
 def rejections_know_how_many_hypotheses_there_are(reject):
-    """Two p-values of 0.04 at the level 0.05 are both kept: the smaller one needs 0.025."""
-    rejected = reject(torch.tensor([0.04, 0.04], dtype=torch.float64), 0.05)
-    return None if not rejected.any() else f"rejected are {rejected.tolist()} (the level divided by what?)"
+    """Of 0.04 and 0.9 at the level 0.05 none is rejected: of two, the smaller one needs 0.025."""
+    rejected = reject(torch.tensor([0.04, 0.9], dtype=torch.float64), 0.05)
+    return None if not rejected.any() else f"of 0.04 and 0.9 rejected are {rejected.tolist()} (the level over what?)"
 
 
 def rejections_grow_milder_step_by_step(reject):
