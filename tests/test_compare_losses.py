@@ -216,6 +216,14 @@ def test_record_is_complete(record):
         for results in found["final"].values():
             assert {len(values) for values in results.values()} == {len(study.SEEDS)}
     assert list(record["data"]) == list(study.SOURCES)
+    longer = record["longer"]
+    assert (longer["data"], longer["epochs"], tuple(longer["seeds"])) == (
+        study.LONGER,
+        study.LONGER_EPOCHS,
+        study.LONGER_SEEDS,
+    )
+    for results in longer["final"].values():
+        assert {len(values) for values in results.values()} == {len(study.LONGER_SEEDS)}
     protocol = record["protocol"]
     assert tuple(protocol["exponents"]) == study.EXPONENTS
     assert (protocol["epochs"], protocol["batch_size"]) == (study.EPOCHS, study.BATCH_SIZE)
