@@ -255,7 +255,7 @@ RIVALS = {"huber_loss": [[0.2, 0.4], [0.6], [0.7], [0.9]], "l1_loss, shifted": [
 
 
 def ranking(panels=None, **options):
-    options = {"x_label": "score", "x_range": (0.0, 1.0), "description": DESCRIPTION, **options}
+    options = {"x_label": "score", "x_ranges": {"A race": (0.0, 1.0)}, "description": DESCRIPTION, **options}
     return plotting.ranking_explorer(panels or {"A race": RIVALS}, SLIDER, **options)
 
 
@@ -302,10 +302,11 @@ def test_ranking_can_be_heard_and_printed():
         ),
         (lambda: ranking({"A race": {"huber_loss": [[1.0], [], [1.0], [1.0]]}}), "huber_loss wants results at each"),
         (
-            lambda: plotting.ranking_explorer({}, SLIDER, x_label="", x_range=(0, 1), description=DESCRIPTION),
+            lambda: plotting.ranking_explorer({}, SLIDER, x_label="", x_ranges={}, description=DESCRIPTION),
             "one panel",
         ),
         (lambda: ranking(description="A figure"), "40 characters"),
+        (lambda: ranking(x_ranges={"Another": (0, 1)}), "A race has no range; there are ranges for Another"),
     ],
 )
 def test_explorer_that_cannot_work_is_refused(make, reason):

@@ -215,7 +215,7 @@ def ranking_explorer(
     slider: Slider,
     *,
     x_label: str,
-    x_range: tuple[float, float],
+    x_ranges: Mapping[str, tuple[float, float]],
     description: str,
 ) -> Explorer:
     """Draw who leads at each position of a slider: one row for each rival, the best mean on top.
@@ -226,24 +226,26 @@ def ranking_explorer(
             gets the colour of that loss.
         slider: what is set.
         x_label: what the results are.
-        x_range: the least and the largest result that is shown; what lies outside is drawn on the edge.
+        x_ranges: by title, the least and the largest result that is shown; what lies outside is drawn on the edge.
         description: what there is to see, in a sentence or two, for those who do not see it.
 
     Returns:
         An ``Explorer``, which shows itself.
 
     Raises:
-        ValueError: if there is no panel, a rival has not one result or more for each position of the slider, or the
-            description has less than 40 characters.
+        ValueError: if there is no panel, a panel has no range, a rival has not one result or more for each position of
+            the slider, or the description has less than 40 characters.
     """
-    for rivals in panels.values():
+    for title, rivals in panels.items():
+        if title not in x_ranges:
+            raise ValueError(f"{title} has no range; there are ranges for {', '.join(x_ranges) or 'no panel'}")
         for name, results in rivals.items():
             if len(results) != len(slider.values) or not all(map(len, results)):
                 raise ValueError(f"{name} wants results at each of {len(slider.values)} positions, got {results}")
     shades = {name: LOSS_COLORS.get(name.partition(",")[0], INK) for rivals in panels.values() for name in rivals}
-    charts = [_ranked(title, rivals, slider, shades, x_label, x_range) for title, rivals in panels.items()]
+    charts = [_ranked(title, rivals, slider, shades, x_label, x_ranges[title]) for title, rivals in panels.items()]
     chart = _stacked(charts, slider, description)
-    return Explorer(chart, _still_of_ranking(panels, slider, shades, x_label, x_range), description)
+    return Explorer(chart, _still_of_ranking(panels, slider, shades, x_label, x_ranges), description)
 
 
 def _loss_and_gradient(function, x, *setting) -> tuple[list[float], list[float]]:
@@ -386,12 +388,13 @@ def _still(panels, slider: Slider, shades) -> bytes:
     return _small_png(figure)
 
 
-def _still_of_ranking(panels, slider: Slider, shades, x_label: str, x_range) -> bytes:
+def _still_of_ranking(panels, slider: Slider, shades, x_label: str, x_ranges) -> bytes:
     """Return a PNG of the rankings as they are at the slider's start."""
     place = min(range(len(slider.values)), key=lambda at: abs(slider.values[at] - slider.start))
     rows = sum(len(rivals) for rivals in panels.values())
     figure, axes = plt.subplots(len(panels), 1, figsize=(5, 0.24 * rows + 0.7 * len(panels) + 0.2), squeeze=False)
     for (title, rivals), ax in zip(panels.items(), axes[:, 0], strict=True):
+        x_range = x_ranges[title]
         now = {name: np.asarray(results[place], dtype=float) for name, results in rivals.items()}
         for row, name in enumerate(sorted(now, key=lambda name: now[name].mean())):
             shown = np.clip(now[name], *x_range)
