@@ -392,7 +392,7 @@ def _still_of_ranking(panels, slider: Slider, shades, x_label: str, x_ranges) ->
     """Return a PNG of the rankings as they are at the slider's start."""
     place = min(range(len(slider.values)), key=lambda at: abs(slider.values[at] - slider.start))
     rows = sum(len(rivals) for rivals in panels.values())
-    figure, axes = plt.subplots(len(panels), 1, figsize=(5, 0.24 * rows + 0.7 * len(panels) + 0.2), squeeze=False)
+    figure, axes = plt.subplots(len(panels), 1, figsize=(5, 0.24 * rows + 0.7 * len(panels) + 0.4), squeeze=False)
     for (title, rivals), ax in zip(panels.items(), axes[:, 0], strict=True):
         x_range = x_ranges[title]
         now = {name: np.asarray(results[place], dtype=float) for name, results in rivals.items()}
@@ -402,14 +402,14 @@ def _still_of_ranking(panels, slider: Slider, shades, x_label: str, x_ranges) ->
             ax.plot(np.clip(now[name].mean(), *x_range), row, "o", color=shades[name], markersize=8)
         ax.set(xlabel=x_label, xlim=x_range, yticks=range(len(now)), title=title)
         ax.set_yticklabels(sorted(now, key=lambda name: now[name].mean()))
-    axes[0, 0].set_title(f"{next(iter(panels))}, {slider.name} = {slider.values[place]:g}")
-    return _small_png(figure)
+    figure.suptitle(f"{slider.name} = {slider.values[place]:g}", fontsize="medium")
+    return _small_png(figure, colors=4 * STILL_COLORS)  # small points of many colours
 
 
-def _small_png(figure) -> bytes:
+def _small_png(figure, colors: int = STILL_COLORS) -> bytes:
     """Return a PNG of few colours, and close the figure."""
     drawn, small = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=100)
     plt.close(figure)
-    Image.open(drawn).convert("RGB").quantize(STILL_COLORS).save(small, format="png", optimize=True)
+    Image.open(drawn).convert("RGB").quantize(colors).save(small, format="png", optimize=True)
     return small.getvalue()

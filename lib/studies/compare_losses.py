@@ -18,8 +18,6 @@ import torch
 import torch.nn.functional as F
 from scipy.optimize import brentq
 from scipy.stats import t as student
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import NearestCentroid
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
@@ -451,6 +449,9 @@ def _disagreement(right, reference) -> dict[str, int]:
 
 def _baselines(name) -> dict[str, dict[str, float]]:
     """Return the test accuracy of two plain classifiers of the pixels, and the seconds that they took to fit."""
+    from sklearn.linear_model import LogisticRegression  # not needed by those who only read the record
+    from sklearn.neighbors import NearestCentroid
+
     splits = load(name)
     found = {}
     for title, model in {
