@@ -251,6 +251,40 @@ def test_what_is_not_finite_leaves_a_gap():
     assert frames(explorer, 0)[1.5]["y"] == [None, None, 1.5]
 
 
+RIVALS = {"huber_loss": [[0.2, 0.4], [0.6], [0.7], [0.9]], "l1_loss, shifted": [[0.5], [0.5], [0.5], [-3.0]]}
+
+
+def ranking(panels=None, **options):
+    options = {"x_label": "score", "x_ranges": {"A race": (0.0, 1.0)}, "description": DESCRIPTION, **options}
+    return plotting.ranking_explorer(panels or {"A race": RIVALS}, SLIDER, **options)
+
+
+def test_ranking_shows_every_result_and_their_mean_at_each_position_of_the_slider():
+    rows = ranking().chart.to_dict()["data"]["values"]
+    for place, value in enumerate(SLIDER.values):
+        for name, results in RIVALS.items():
+            now = [row for row in rows if (row["name"], row["setting"]) == (name, value)]
+            drawn = sorted(row["x"] for row in now if not row["of all"])
+            assert drawn == sorted(np.clip(results[place], 0, 1))
+            (mean,) = (row["x"] for row in now if row["of all"])
+            assert mean == pytest.approx(np.clip(np.mean(results[place]), 0, 1))
+            assert {row["rank"] for row in now} == {-np.mean(results[place])}
+
+
+def test_rival_has_the_color_of_the_loss_that_its_name_begins_with():
+    scale = ranking().chart.to_dict()["vconcat"][0]["encoding"]["color"]["scale"]
+    assert dict(zip(scale["domain"], scale["range"], strict=True)) == {
+        "huber_loss": plotting.loss_color("huber_loss"),
+        "l1_loss, shifted": plotting.loss_color("l1_loss"),
+    }
+
+
+def test_ranking_can_be_heard_and_printed():
+    page = BeautifulSoup(ranking()._repr_html_(), "html.parser")
+    assert page.img["alt"] == repr(ranking()) == DESCRIPTION
+    assert len(base64.b64decode(page.img["src"].partition("base64,")[2])) < 40_000
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
@@ -262,6 +296,17 @@ def test_what_is_not_finite_leaves_a_gap():
             lambda: plotting.explorer([plotting.Panel({}, "x", "y", (0, 1), (0, 1))], SLIDER, description="A figure"),
             "40 characters",
         ),
+        (
+            lambda: ranking({"A race": {"huber_loss": [[1.0], [1.0]]}}),
+            "huber_loss wants results at each of 4 positions",
+        ),
+        (lambda: ranking({"A race": {"huber_loss": [[1.0], [], [1.0], [1.0]]}}), "huber_loss wants results at each"),
+        (
+            lambda: plotting.ranking_explorer({}, SLIDER, x_label="", x_ranges={}, description=DESCRIPTION),
+            "one panel",
+        ),
+        (lambda: ranking(description="A figure"), "40 characters"),
+        (lambda: ranking(x_ranges={"Another": (0, 1)}), "A race has no range; there are ranges for Another"),
     ],
 )
 def test_explorer_that_cannot_work_is_refused(make, reason):

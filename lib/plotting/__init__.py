@@ -5,7 +5,7 @@ where its page is dark. An explorer is a figure with a slider that works without
 and in Colab.
 """
 
-from lib.plotting._explorers import Explorer, Panel, Slider, explorer, loss_explorer
+from lib.plotting._explorers import Explorer, Panel, Slider, explorer, loss_explorer, ranking_explorer
 from lib.plotting._figures import confusion_grid, image_grid, learning_curves, reliability_diagram, show_source
 from lib.plotting._style import (
     BLUE,
@@ -47,6 +47,7 @@ __all__ = [
     "learning_curves",
     "loss_color",
     "loss_explorer",
+    "ranking_explorer",
     "reliability_diagram",
     "show_source",
     "thumbnail",

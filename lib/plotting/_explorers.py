@@ -23,6 +23,7 @@ from lib.plotting._style import GREY, INK, LIGHT_GREY, LOSS_COLORS, PALETTE
 WIDTH, HEIGHT = 440, 180  # of a panel in pixels: two of them, one below the other, fit on a phone
 POINTS = 101
 DIGITS = 4  # significant ones; less than a pixel
+RANKING_LABELS = 185  # pixels for the names before a ranking
 STILL_COLORS = 48  # of thin lines on white; a third of the bytes of all colours
 # The slider stands above the chart, and the still gives way to it.
 STYLE = """
@@ -150,26 +151,9 @@ def explorer(panels: Sequence[Panel], slider: Slider, *, description: str, color
     Raises:
         ValueError: if there is no panel, or if the description has less than 40 characters.
     """
-    if not panels:
-        raise ValueError("an explorer wants at least one panel, got none")
-    if len(description) < 40:
-        raise ValueError(f"the description should say what there is to see, in 40 characters or more: {description!r}")
     shades = _shades(panels, colors or {})
-    setting = alt.param(
-        name="setting",
-        value=slider.start,
-        bind=alt.binding_range(min=slider.low, max=slider.high, step=slider.step, name=f"{slider.name} = "),
-    )
     charts = [_drawn(panel, slider, shades, legend=panel is panels[0]) for panel in panels]
-    chart = (
-        alt.vconcat(*charts, spacing=14, background="white", description=description)
-        .add_params(setting)
-        .resolve_scale(color="independent")  # else Vega warns of panels without a legend
-        .configure_view(stroke=None)
-        .configure(font=FONT, axis=alt.AxisConfig(titleFontWeight="normal", **AXIS))
-        .configure_legend(labelFontSize=13, labelColor=INK, symbolStrokeWidth=3, orient="top")
-    )
-    return Explorer(chart, _still(panels, slider, shades), description)
+    return Explorer(_stacked(charts, slider, description), _still(panels, slider, shades), description)
 
 
 def loss_explorer(
@@ -226,6 +210,44 @@ def loss_explorer(
     return explorer(panels, slider, description=description, colors=colors)
 
 
+def ranking_explorer(
+    panels: Mapping[str, Mapping[str, Sequence[Sequence[float]]]],
+    slider: Slider,
+    *,
+    x_label: str,
+    x_ranges: Mapping[str, tuple[float, float]],
+    description: str,
+) -> Explorer:
+    """Draw who leads at each position of a slider: one row for each rival, the best mean on top.
+
+    Args:
+        panels: by title, by the name of each rival, its results at each position of the slider. All results are drawn
+            as small points, their mean as a large one. A name that begins with one of ``lib.losses``, up to a comma,
+            gets the colour of that loss.
+        slider: what is set.
+        x_label: what the results are.
+        x_ranges: by title, the least and the largest result that is shown; what lies outside is drawn on the edge.
+        description: what there is to see, in a sentence or two, for those who do not see it.
+
+    Returns:
+        An ``Explorer``, which shows itself.
+
+    Raises:
+        ValueError: if there is no panel, a panel has no range, a rival has not one result or more for each position of
+            the slider, or the description has less than 40 characters.
+    """
+    for title, rivals in panels.items():
+        if title not in x_ranges:
+            raise ValueError(f"{title} has no range; there are ranges for {', '.join(x_ranges) or 'no panel'}")
+        for name, results in rivals.items():
+            if len(results) != len(slider.values) or not all(map(len, results)):
+                raise ValueError(f"{name} wants results at each of {len(slider.values)} positions, got {results}")
+    shades = {name: LOSS_COLORS.get(name.partition(",")[0], INK) for rivals in panels.values() for name in rivals}
+    charts = [_ranked(title, rivals, slider, shades, x_label, x_ranges[title]) for title, rivals in panels.items()]
+    chart = _stacked(charts, slider, description)
+    return Explorer(chart, _still_of_ranking(panels, slider, shades, x_label, x_ranges), description)
+
+
 def _loss_and_gradient(function, x, *setting) -> tuple[list[float], list[float]]:
     """Return the losses at the points x, and their derivatives."""
     x = x.clone().requires_grad_()
@@ -256,6 +278,64 @@ def _rounded(values) -> list[float | None]:
     return [float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None for value in map(float, values)]
 
 
+def _stacked(charts, slider: Slider, description: str) -> alt.VConcatChart:
+    """Return the charts of the panels, one below the other, with the slider.
+
+    Raises:
+        ValueError: if there is no panel, or if the description has less than 40 characters.
+    """
+    if not charts:
+        raise ValueError("an explorer wants at least one panel, got none")
+    if len(description) < 40:
+        raise ValueError(f"the description should say what there is to see, in 40 characters or more: {description!r}")
+    setting = alt.param(
+        name="setting",
+        value=slider.start,
+        bind=alt.binding_range(min=slider.low, max=slider.high, step=slider.step, name=f"{slider.name} = "),
+    )
+    return (
+        alt.vconcat(*charts, spacing=14, background="white", description=description)
+        .add_params(setting)
+        .resolve_scale(color="independent")  # else Vega warns of panels without a legend
+        .configure_view(stroke=None)
+        .configure(font=FONT, axis=alt.AxisConfig(titleFontWeight="normal", **AXIS))
+        .configure_legend(labelFontSize=13, labelColor=INK, symbolStrokeWidth=3, orient="top")
+    )
+
+
+def _now(slider: Slider) -> str:
+    """Return the condition that a row of data belongs to the position at which the slider stands."""
+    return f"abs(datum.setting - setting) < {slider.step / 2:.6g}"
+
+
+def _ranked(title, rivals, slider: Slider, shades, x_label: str, x_range) -> alt.Chart:
+    """Return a ranking as Altair draws it."""
+    rows = []
+    for name, results in rivals.items():
+        for value, at in zip(slider.values, results, strict=True):
+            mean = float(np.mean(at))
+            points = [(mean, True), *((result, False) for result in at)]
+            for x, is_mean in points:
+                shown = float(f"{np.clip(x, *x_range):.5g}")
+                rows.append({"name": name, "setting": value, "x": shown, "of all": is_mean, "rank": -mean})
+    order = alt.EncodingSortField("rank", op="mean", order="ascending")
+    return (
+        alt.Chart(alt.Data(values=rows), title=alt.TitleParams(title, anchor="start", fontWeight="normal", color=INK))
+        .transform_filter(_now(slider))
+        .mark_point(filled=True)
+        .encode(
+            x=alt.X("x:Q", title=x_label, scale=alt.Scale(domain=x_range, nice=False)),
+            y=alt.Y("name:N", title=None, sort=order, axis=alt.Axis(labelLimit=RANKING_LABELS, grid=True)),
+            color=alt.Color(
+                "name:N", scale=alt.Scale(domain=[*rivals], range=[shades[n] for n in rivals]), legend=None
+            ),
+            size=alt.condition("datum['of all']", alt.value(110), alt.value(22)),
+            opacity=alt.condition("datum['of all']", alt.value(1), alt.value(0.55)),
+        )
+        .properties(width=WIDTH - RANKING_LABELS, height=19 * len(rivals))
+    )
+
+
 def _drawn(panel: Panel, slider: Slider, shades, *, legend: bool) -> alt.LayerChart:
     """Return a panel as Altair draws it."""
     rows = [
@@ -275,8 +355,7 @@ def _drawn(panel: Panel, slider: Slider, shades, *, legend: bool) -> alt.LayerCh
             legend=alt.Legend(title=None) if legend else None,
         ),
     }
-    now = f"abs(datum.setting - setting) < {slider.step / 2:.6g}"
-    moving = alt.Chart(alt.Data(values=rows)).transform_filter(now).transform_flatten(["x", "y"])
+    moving = alt.Chart(alt.Data(values=rows)).transform_filter(_now(slider)).transform_flatten(["x", "y"])
     pointed = alt.FieldOneOfPredicate("curve", list(panel.points))
     layers = [
         alt.Chart(alt.Data(values=dashed))
@@ -306,8 +385,31 @@ def _still(panels, slider: Slider, shades) -> bytes:
         ax.set(xlabel=panel.x_label, ylabel=panel.y_label, xlim=panel.x_range, ylim=panel.y_range)
     axes[0, 0].set_title(f"{slider.name} = {start:g}")
     axes[0, 0].legend()
+    return _small_png(figure)
+
+
+def _still_of_ranking(panels, slider: Slider, shades, x_label: str, x_ranges) -> bytes:
+    """Return a PNG of the rankings as they are at the slider's start."""
+    place = min(range(len(slider.values)), key=lambda at: abs(slider.values[at] - slider.start))
+    rows = sum(len(rivals) for rivals in panels.values())
+    figure, axes = plt.subplots(len(panels), 1, figsize=(5, 0.24 * rows + 0.7 * len(panels) + 0.4), squeeze=False)
+    for (title, rivals), ax in zip(panels.items(), axes[:, 0], strict=True):
+        x_range = x_ranges[title]
+        now = {name: np.asarray(results[place], dtype=float) for name, results in rivals.items()}
+        for row, name in enumerate(sorted(now, key=lambda name: now[name].mean())):
+            shown = np.clip(now[name], *x_range)
+            ax.plot(shown, [row] * len(shown), "o", color=shades[name], markersize=3, alpha=0.55)
+            ax.plot(np.clip(now[name].mean(), *x_range), row, "o", color=shades[name], markersize=8)
+        ax.set(xlabel=x_label, xlim=x_range, yticks=range(len(now)), title=title)
+        ax.set_yticklabels(sorted(now, key=lambda name: now[name].mean()))
+    figure.suptitle(f"{slider.name} = {slider.values[place]:g}", fontsize="medium")
+    return _small_png(figure, colors=4 * STILL_COLORS)  # small points of many colours
+
+
+def _small_png(figure, colors: int = STILL_COLORS) -> bytes:
+    """Return a PNG of few colours, and close the figure."""
     drawn, small = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=100)
     plt.close(figure)
-    Image.open(drawn).convert("RGB").quantize(STILL_COLORS).save(small, format="png", optimize=True)
+    Image.open(drawn).convert("RGB").quantize(colors).save(small, format="png", optimize=True)
     return small.getvalue()
