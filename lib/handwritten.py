@@ -131,39 +131,35 @@ class Gradient:
     @torch.no_grad()
     def _prepare(self, rows):
         """Make the buffers for batches of so many rows, and return the function that runs both passes in them."""
-        like = self._inputs
-        outputs = [like.new_empty(rows, len(bias)) for bias in (*self._biases[:-1],)]
-        outputs = [like.new_empty(rows, like.shape[1]), *outputs]  # what goes into each layer
-        slopes = [torch.empty_like(output) for output in outputs[1:]]  # g of each layer but the last
-        logits = like.new_empty(rows, len(self._biases[-1]))
-        target, probabilities = (self._targets.new_empty(rows, logits.shape[1]) for _ in range(2))
-        slopes.append(torch.empty_like(logits) if self._halved else probabilities)
-        sums = [*outputs[1:], logits]
+        where, dtype = self.parameters.device, self.parameters.dtype
+        sizes = [self._inputs.shape[1], *map(len, self._biases)]
+        a = [self._inputs.new_empty(rows, size) for size in sizes]  # what goes into each layer; the last are the logits
+        g = [torch.empty_like(outputs) for outputs in a[1:]]  # the slope in the sums of each layer
+        z, p, q = (torch.empty_like(a[-1], dtype=dtype) for _ in range(3))
+        layers = list(zip(self._weights, self._biases, self._weight_slopes, self._bias_slopes, strict=True))
+        last = len(layers) - 1
 
         def passes(batch):
             if self._halved:
-                self._work.copy_(self.parameters.detach())
-            torch.index_select(self._inputs, 0, batch, out=outputs[0])
-            torch.index_select(self._targets, 0, batch, out=target)
-            for before, weight, bias, s in zip(outputs, self._weights, self._biases, sums, strict=True):
-                torch.addmm(bias, before, weight.t(), out=s)
-                if s is not logits:
-                    s.relu_()
-
-            torch.softmax(logits, 1, probabilities.dtype, out=probabilities)
-            probabilities.sub_(target).div_(rows)  # prediction minus truth
-            if self._halved:
-                slopes[-1].copy_(probabilities)
-            for n in reversed(range(len(outputs))):
-                torch.mm(slopes[n].t(), outputs[n], out=self._weight_slopes[n])
-                torch.sum(slopes[n], 0, out=self._bias_slopes[n])
+                self._work.copy_(self.parameters)
+            torch.index_select(self._inputs, 0, batch, out=a[0])
+            torch.index_select(self._targets, 0, batch, out=q)
+            for n, (weight, bias, _, _) in enumerate(layers):
+                torch.addmm(bias, a[n], weight.t(), out=a[n + 1])
+                if n < last:
+                    a[n + 1].relu_()
+            torch.softmax(z.copy_(a[-1]), 1, out=p)
+            g[last].copy_(p.sub_(q).mul_(1 / rows))  # prediction minus truth
+            for n, (weight, _, weight_slope, bias_slope) in reversed(list(enumerate(layers))):
+                torch.mm(g[n].t(), a[n], out=weight_slope)
+                torch.sum(g[n], 0, out=bias_slope)
                 if n > 0:
-                    torch.mm(slopes[n], self._weights[n], out=slopes[n - 1])
-                    slopes[n - 1].mul_(outputs[n].sign_())  # [a > 0], as a is not needed any more
+                    torch.mm(g[n], weight, out=g[n - 1])
+                    g[n - 1].mul_(a[n].sign_())  # [a > 0]; a itself is not needed any more
             if self._halved:
                 self.parameters.grad.copy_(self._grad)
 
-        return torch.no_grad()(passes if like.device.type == "cpu" else _captured(passes, rows, like.device))
+        return torch.no_grad()(passes if where.type == "cpu" else _captured(passes, rows, where))
 
 
 def _captured(passes, rows, where):
