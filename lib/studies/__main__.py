@@ -11,7 +11,7 @@ import torch
 
 from lib import studies
 
-NAMES = ("compare_losses", "noise_and_imbalance")
+NAMES = ("compare_losses", "noise_and_imbalance", "speed")
 
 
 def main(arguments: list[str] | None = None) -> None:
