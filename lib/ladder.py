@@ -67,7 +67,7 @@ def traffic(batch_size: int, *, bytes_per_pixel: int = 4, sizes: tuple[int, ...]
     return 2 * EPOCH * sizes[0] * bytes_per_pixel, 7 * 4 * parameters * ceil(EPOCH / batch_size)
 
 
-def matrix_rate(dtype: torch.dtype, rows: int = 2048, inner: int = 2048, columns: int = 2048) -> float:
+def matrix_rate(dtype: torch.dtype, rows: int = 1024, inner: int = 1024, columns: int = 1024) -> float:
     """Return the operations a second of the product of two matrices, (rows, inner) and (inner, columns), at best."""
     a, b = torch.randn(rows, inner, device=device()).to(dtype), torch.randn(inner, columns, device=device()).to(dtype)
     product = torch.empty(rows, columns, dtype=dtype, device=device())
