@@ -200,7 +200,7 @@ def measure(ways: Mapping[str, Way], rounds: int = 3) -> dict[str, dict[str, lis
         rounds: how many turns each has.
 
     Returns:
-        For each way, ``"wall"``, the seconds by the clock, and ``"cpu"``, those that this process has computed: on a
+        For each way, ``"clock"``, the seconds by the clock, and ``"work"``, those that this process has computed: on a
         busy machine the former contain what others do, too.
 
     Raises:
@@ -210,9 +210,9 @@ def measure(ways: Mapping[str, Way], rounds: int = 3) -> dict[str, dict[str, lis
         raise ValueError(f"rounds must be at least 1, got {rounds}")
     for way in ways.values():
         way.turn()
-    found = {name: {"wall": [], "cpu": []} for name in ways}
+    found = {name: {"clock": [], "work": []} for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
-            for clock, seconds in zip(("wall", "cpu"), _seconds(way.turn, 1), strict=True):
+            for clock, seconds in zip(("clock", "work"), _seconds(way.turn, 1), strict=True):
                 found[name][clock].append(seconds * EPOCH / way.samples)
     return found

@@ -282,13 +282,13 @@ def _race(chosen: dict[str, Recipe]) -> dict[str, dict[str, list[float]]]:
     """Return the seconds of whole runs that begin with the bytes, in turns with a part of the document's."""
     images = load("train")
     document = {"as the document": ladder.as_the_document(images, batches=50)}
-    found = {name: {"wall": [], "cpu": []} for name in ("as the document", *chosen)}
+    found = {name: {"clock": [], "work": []} for name in ("as the document", *chosen)}
     for number in range(ROUNDS):
         for kind, (seconds,) in ladder.measure(document, 1)["as the document"].items():
             found["as the document"][kind].append(10 * seconds)
         for name, recipe in chosen.items():
-            wall, cpu = perf_counter(), process_time()
+            began, computed = perf_counter(), process_time()
             train(recipe, images, number)
-            found[name]["wall"].append(perf_counter() - wall)
-            found[name]["cpu"].append(process_time() - cpu)
+            found[name]["clock"].append(perf_counter() - began)
+            found[name]["work"].append(process_time() - computed)
     return found
