@@ -85,10 +85,16 @@ def copy_rate(numbers: int) -> float:
 
 
 def _least(function, turns: int = 60, at_least: float = 0.002) -> float:
-    """Return the seconds that a call takes at best, in turns so short that some are not interrupted."""
+    """Return the seconds that a call takes at best, in turns so short that some are not interrupted.
+
+    On a CPU these are seconds in which the threads compute, so that what others do there does not count.
+    """
     function()
     repeats = max(1, round(at_least / _seconds(function, 1)[0]))
-    return min(_seconds(function, repeats)[0] for _ in range(turns)) / repeats
+    found = [_seconds(function, repeats) for _ in range(turns)]
+    if device().type == "cpu":
+        return min(computed for _, computed in found) / torch.get_num_threads() / repeats
+    return min(passed for passed, _ in found) / repeats
 
 
 def _seconds(function, repeats) -> tuple[float, float]:

@@ -63,7 +63,7 @@ GRIDS = {
     ],
     "small_cnn": [
         Recipe("small_cnn", epochs, size, rate, (0.8, 0.95), True, 0.1, True, "bfloat16")
-        for epochs, size, rate in product((1, 2), (64, 128, 256), (1e-2, 2e-2))
+        for epochs, size, rate in product((1, 2), (64, 128, 256, 512), (1e-2, 2e-2))
     ],
 }
 CYCLES = [Recipe(rate=rate, cycle=True) for rate in (1e-3, 2e-3, 4e-3, 8e-3)]
@@ -253,7 +253,6 @@ def _ladder() -> dict:
     images = load("train")
     ways = {
         "as the document": ladder.as_the_document(images, batches=50),
-        "two workers": ladder.as_the_document(images, batches=200, workers=2),
         "tensors in a loader": ladder.tensors_in_a_loader(images),
         "resident tensors": ladder.resident_tensors(images, fused=False),
         "fused Adam": ladder.resident_tensors(images),
@@ -261,7 +260,10 @@ def _ladder() -> dict:
         "batch 1024": ladder.handwritten(images, batch_size=1024, batches=58),
         "bfloat16": ladder.handwritten(images, batch_size=1024, batches=58, precision="bfloat16"),
     }
-    beside = {"autograd 1024": ladder.resident_tensors(images, batch_size=1024, batches=58)}
+    beside = {
+        "two workers": ladder.as_the_document(images, batches=200, workers=2),
+        "autograd 1024": ladder.resident_tensors(images, batch_size=1024, batches=58),
+    }
     seconds = {}
     with torch._inductor.config.patch(force_disable_caches=True):
         for name, size in (("compiled 64", 64), ("compiled 1024", 1024)):

@@ -31,7 +31,7 @@ WRONG = {
         "only the limit": (lambda share, factor: 1 / max(1 - share, 1e-12), "Exactly 1"),
         "half way to the limit": (
             lambda share, factor: min(factor, 1 / max(1 - share * (factor > 1), 1e-12)),
-            "the time before",
+            "The time before",
         ),
         "percent": (lambda share, factor: 100 / (100 - share + share / factor), "for a share of 1"),
         "a tensor": (lambda share, factor: torch.tensor(1 / (1 - share + share / factor)), "One number"),
@@ -67,7 +67,7 @@ WRONG = {
     },
     "rounded_to_bfloat16": {
         "cut off": (bits(lambda i: 0), "half the gap"),
-        "sign: rounded towards plus": (bits(lambda i: torch.where(i < 0, 0, 65535)), "half the gap"),
+        "sign: rounded towards plus": (bits(lambda i: 65535 * (i >= 0).int()), "half the gap"),
         "ties away from 0": (bits(lambda i: 32768), "last bit is 0"),
         "ties towards 0": (bits(lambda i: 32767), "last bit is 0"),
         "factor: ties to odd": (bits(lambda i: 32768 - ((i >> 16) & 1)), "last bit is 0"),
