@@ -38,7 +38,7 @@ VALIDATION = 10_000
 TUNING_SEEDS = (100, 101, 102, 103)
 SEEDS = tuple(range(20))
 FEWER_SEEDS = tuple(range(5))
-ROUNDS = 7
+ROUNDS, FEWER_ROUNDS = 7, 3
 GOALS = {"document_network": 0.98, "small_cnn": 0.99}
 
 
@@ -232,7 +232,7 @@ def clock(chosen: dict[str, Recipe], threads: int) -> dict:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return {"limits": limits(), "race": _race(chosen), **_ladder()}
+        return {"limits": limits(), "race": _race(chosen), "workers": _workers(), **_ladder()}
     finally:
         torch.set_num_threads(before)
 
@@ -260,10 +260,7 @@ def _ladder() -> dict:
         "batch 1024": ladder.handwritten(images, batch_size=1024, batches=58),
         "bfloat16": ladder.handwritten(images, batch_size=1024, batches=58, precision="bfloat16"),
     }
-    beside = {
-        "two workers": ladder.as_the_document(images, batches=200, workers=2),
-        "autograd 1024": ladder.resident_tensors(images, batch_size=1024, batches=58),
-    }
+    beside = {"autograd 1024": ladder.resident_tensors(images, batch_size=1024, batches=58)}
     seconds = {}
     with torch._inductor.config.patch(force_disable_caches=True):
         for name, size in (("compiled 64", 64), ("compiled 1024", 1024)):
@@ -278,6 +275,13 @@ def _ladder() -> dict:
     }
     measured = ladder.measure({**ways, **beside, **sizes}, ROUNDS)
     return {"seconds_an_epoch": measured, "ladder": list(ways), "compiling": seconds}
+
+
+def _workers() -> dict[str, list[float]]:
+    """Return the seconds by the clock of the document's epochs, by the number of workers; starting these counts."""
+    images = load("train")
+    ways = {str(workers): ladder.as_the_document(images, batches=938, workers=workers) for workers in (0, 2)}
+    return {workers: seconds["clock"] for workers, seconds in ladder.measure(ways, FEWER_ROUNDS).items()}
 
 
 def _race(chosen: dict[str, Recipe]) -> dict[str, dict[str, list[float]]]:
