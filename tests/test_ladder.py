@@ -1,13 +1,14 @@
 """The ways to train an epoch: the operations are counted right, ways train on what they say, clocks are read."""
 
 from itertools import pairwise
+from statistics import fmean, stdev
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from lib import ladder
+from lib import ladder, studies
 from lib.data import ImageSet
 from lib.networks import document_network, small_cnn
 from lib.studies import speed
@@ -144,3 +145,24 @@ def test_the_cheapest_recipe_above_the_goal_is_chosen(accuracies, chosen, monkey
     recipe, rows = speed.choose([speed.Recipe(epochs=epochs) for epochs in accuracies], 0.98, Serial)
     assert recipe.epochs == chosen
     assert [row["seconds"] for row in rows] == [2.0, 3.0, 4.0]
+
+
+# The record
+
+
+def test_the_recorded_recipes_are_what_the_rule_chooses_from_the_recorded_validation():
+    record = studies.read("speed")
+    for name, goal in record["goals"].items():
+        rows = record["validation"][name]
+        assert [row["rate"] for row in rows] == [recipe.rate for recipe in speed.GRIDS[name]]
+        enough = [row for row in rows if fmean(row["accuracy"]) - 2 * stdev(row["accuracy"]) >= goal]
+        cheapest = min(enough, key=lambda row: row["seconds"])
+        assert record["chosen"][name].items() <= cheapest.items()
+        assert len(record["test_accuracy"][name]) == len(speed.SEEDS)
+        assert set(speed.SEEDS).isdisjoint(speed.TUNING_SEEDS)
+
+
+def test_the_record_has_all_eight_combinations_of_ingredients():
+    rows = studies.read("speed")["ingredients"]
+    assert len({(row["label_smoothing"], row["normalized"], row["cycle"]) for row in rows}) == len(rows) == 8
+    assert {len(row["accuracy"]) for row in rows} == {len(speed.FEWER_SEEDS)}
