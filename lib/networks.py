@@ -17,3 +17,33 @@ def document_network(classes: int = 10) -> nn.Sequential:
         109386
     """
     return nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, classes))
+
+
+def small_cnn(classes: int = 10) -> nn.Sequential:
+    """Return a convolutional network as small as the document's, as it starts: 107 750 parameters for ten classes.
+
+    The first convolution reads patches of 6 x 6 pixels in strides of 2, so that most of the work is done on 12 x 12
+    places and not on 28 x 28. ReLU comes after the pooling: the order does not matter to the result, as ReLU never
+    changes which number is the largest, but a quarter as many numbers go through it.
+
+    Args:
+        classes: the number of logits.
+
+    Returns:
+        From images, shape (N, 1, 28, 28), to logits, shape (N, classes).
+
+    Example:
+        >>> sum(parameter.numel() for parameter in small_cnn().parameters())
+        107750
+    """
+    return nn.Sequential(
+        nn.Conv2d(1, 12, 6, stride=2),
+        nn.ReLU(),
+        nn.Conv2d(12, 32, 3),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(800, 128),
+        nn.ReLU(),
+        nn.Linear(128, classes),
+    )
