@@ -3,79 +3,75 @@
 import math
 
 import torch
-import torch.nn.functional as F
 
 from lib.exercises._answers import few, unlike_in_shape
 from lib.exercises._engine import Exercise
 
-# The slope of the log-likelihood in the temperature
+# The curvature of the log-likelihood in the inverse temperature
 
 
-def scores_with_temperatures() -> list[tuple[torch.Tensor, torch.Tensor, float]]:
-    """Return 300 triples of logits (N, C), labels (N,) and a temperature from 0.25 to 4."""
+def scores_with_inverse_temperatures() -> list[tuple[torch.Tensor, float]]:
+    """Return 300 pairs of logits (N, C) and an inverse temperature from 0.25 to 4."""
     generator = torch.Generator().manual_seed(0)
-    triples = []
+    pairs = []
     for number in range(300):
         rows, classes = 2 + number % 4 + number // 60, 3 + number % 3
         logits = (1 + number % 4) * torch.randn(rows, classes, generator=generator, dtype=torch.float64)
-        labels = torch.randint(classes, (rows,), generator=generator)
-        triples.append((logits, labels, 2.0 ** (number % 5 - 2)))
-    return triples
+        pairs.append((logits, 2.0 ** (number % 5 - 2)))
+    return pairs
 
 
-def slope_is_one_number(slope, logits, labels, temperature):
+def curvature_is_one_number(curvature, logits, beta):
     """One number for the whole batch, a scalar tensor."""
-    return unlike_in_shape(slope(logits, labels, temperature), ())
+    return unlike_in_shape(curvature(logits, beta), ())
 
 
-def slope_of_indifference_is_zero(slope, logits, labels, temperature):
-    """0 where all logits of a row are equal: no temperature changes their softmax."""
-    value = slope(torch.full_like(logits, 3.0), labels, temperature).item()
+def curvature_of_indifference_is_zero(curvature, logits, beta):
+    """0 where all logits of a row are equal: no beta changes their softmax."""
+    value = curvature(torch.full_like(logits, 3.0), beta).item()
     return None if abs(value) < 1e-9 else f"for logits that are all 3 it is {value:.4f} (where is the expected logit?)"
 
 
-def slope_is_positive_where_every_answer_is_right(slope, logits, labels, temperature):
-    """Above 0 where every answer is right: such probabilities should be sharper, the temperature lower."""
-    right = F.one_hot(labels, logits.shape[1]).to(logits.dtype)
-    value = slope(right, labels, temperature).item()
-    return None if value > 0 else f"for one-hot logits at the labels it is {value:.4f} (is the sign right?)"
+def curvature_is_nowhere_below_zero(curvature, logits, beta):
+    """Never below 0: the loss is convex in beta."""
+    value = curvature(logits, beta).item()
+    return None if value >= -1e-9 else f"it is {value:.4f} (is the sign right?)"
 
 
-def slope_is_that_of_the_mean(slope, logits, labels, temperature):
-    """The slope of a batch is the mean of the slopes of its rows, each taken alone."""
-    rows = [slope(logits[i : i + 1], labels[i : i + 1], temperature).item() for i in range(len(logits))]
-    value, mean = slope(logits, labels, temperature).item(), sum(rows) / len(rows)
+def curvature_is_that_of_the_mean(curvature, logits, beta):
+    """The curvature of a batch is the mean of the curvatures of its rows, each taken alone."""
+    rows = [curvature(row[None], beta).item() for row in logits]
+    value, mean = curvature(logits, beta).item(), sum(rows) / len(rows)
     if math.isclose(value, mean, rel_tol=1e-6, abs_tol=1e-9):
         return None
     return f"the mean over the rows is {mean:.4f}, that of the batch {value:.4f} (softmax over which axis?)"
 
 
-def slope_halves_when_all_is_doubled(slope, logits, labels, temperature):
-    """Half as large for twice the logits at twice the temperature: the probabilities are the same, the unit is not."""
-    once, twice = (slope(size * logits, labels, size * temperature).item() for size in (1, 2))
-    if math.isclose(twice, once / 2, rel_tol=1e-6, abs_tol=1e-9):
+def curvature_quadruples_when_the_unit_is_halved(curvature, logits, beta):
+    """Four times as large for twice the logits at half of beta: the probabilities are the same, the unit is not."""
+    once, doubled = curvature(logits, beta).item(), curvature(2 * logits, beta / 2).item()
+    if math.isclose(doubled, 4 * once, rel_tol=1e-6, abs_tol=1e-9):
         return None
-    return f"it goes from {once:.4f} to {twice:.4f} (which power of the temperature stands below?)"
+    return f"it goes from {once:.4f} to {doubled:.4f} (what is squared? softmax of beta times the logits?)"
 
 
-def slope_predicts_the_change_of_the_loss(slope, logits, labels, temperature):
-    """A small change of the temperature changes the mean negative log-likelihood by the slope times that."""
-    step = 1e-5 * temperature
-    ahead, behind = (F.cross_entropy(logits / (temperature + side * step), labels).item() for side in (1, -1))
-    wanted, value = (ahead - behind) / (2 * step), slope(logits, labels, temperature).item()
+def curvature_predicts_the_change_of_the_slope(curvature, logits, beta):
+    """A small change of beta changes the slope of the loss by the curvature times that."""
+    step = 1e-5 * beta
+    ahead, behind = (
+        (((beta + side * step) * logits).softmax(1) * logits).sum(1).mean().item()  # the true logits cancel
+        for side in (1, -1)
+    )
+    wanted, value = (ahead - behind) / (2 * step), curvature(logits, beta).item()
     if math.isclose(value, wanted, rel_tol=1e-4, abs_tol=1e-6):
         return None
-    return f"the loss says {wanted:.5f}, the answer {value:.5f} (softmax of the logits divided by the temperature?)"
+    return f"the slope says {wanted:.5f}, the answer {value:.5f} (averaged under which probabilities?)"
 
 
-def slope_survives_low_temperatures(slope, logits, labels, temperature):
-    """Finite and right at a thousandth of the temperature, where the softmax is all but 0 and 1."""
-    low = temperature / 1000
-    lead = (logits.gather(1, labels[:, None]).squeeze(1) - logits.amax(1)).mean().item()
-    value, wanted = slope(logits, labels, low).item(), lead / low**2
-    if math.isclose(value, wanted, rel_tol=1e-2, abs_tol=1e-3):
-        return None
-    return f"there it is {value}, wanted is about {wanted:.1f} (what does exp(1000) do?)"
+def curvature_survives_large_beta(curvature, logits, beta):
+    """Finite and next to 0 at a hundred thousand times beta, where the softmax is all but 0 and 1."""
+    value = curvature(logits, 1e5 * beta).item()
+    return None if abs(value) < 1e-3 else f"there it is {value} (what does exp(1000) do?)"
 
 
 # The interval of paired differences
@@ -217,16 +213,16 @@ def rejections_are_holms(reject, p_values, level):
 
 EXERCISES = (
     Exercise(
-        "slope_in_temperature",
-        scores_with_temperatures,
+        "curvature_in_beta",
+        scores_with_inverse_temperatures,
         (
-            slope_is_one_number,
-            slope_of_indifference_is_zero,
-            slope_is_positive_where_every_answer_is_right,
-            slope_is_that_of_the_mean,
-            slope_halves_when_all_is_doubled,
-            slope_predicts_the_change_of_the_loss,
-            slope_survives_low_temperatures,
+            curvature_is_one_number,
+            curvature_of_indifference_is_zero,
+            curvature_is_nowhere_below_zero,
+            curvature_is_that_of_the_mean,
+            curvature_quadruples_when_the_unit_is_halved,
+            curvature_predicts_the_change_of_the_slope,
+            curvature_survives_large_beta,
         ),
     ),
     Exercise(

@@ -403,13 +403,13 @@ def _still_of_ranking(panels, slider: Slider, shades, x_label: str, x_ranges) ->
         ax.set(xlabel=x_label, xlim=x_range, yticks=range(len(now)), title=title)
         ax.set_yticklabels(sorted(now, key=lambda name: now[name].mean()))
     figure.suptitle(f"{slider.name} = {slider.values[place]:g}", fontsize="medium")
-    return _small_png(figure, colors=4 * STILL_COLORS)  # small points of many colours
+    return _small_png(figure, method=Image.Quantize.MAXCOVERAGE)  # small points of many colours: keep each of them
 
 
-def _small_png(figure, colors: int = STILL_COLORS) -> bytes:
+def _small_png(figure, method: Image.Quantize = Image.Quantize.MEDIANCUT) -> bytes:
     """Return a PNG of few colours, and close the figure."""
     drawn, small = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=100)
     plt.close(figure)
-    Image.open(drawn).convert("RGB").quantize(colors).save(small, format="png", optimize=True)
+    Image.open(drawn).convert("RGB").quantize(STILL_COLORS, method).save(small, format="png", optimize=True)
     return small.getvalue()

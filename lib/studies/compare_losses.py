@@ -1,7 +1,7 @@
 """Ten losses on one network: same initial weights, same order of the images, each loss at its own best learning rate.
 
 The last sixth of the training images chooses the learning rate and one temperature for each trained network; the test
-images are read once, at the end. Every option of a loss stands at the library's default, label smoothing at 0.1.
+images choose nothing. Every option of a loss stands at the library's default, label smoothing at 0.1.
 """
 
 import multiprocessing
@@ -174,8 +174,8 @@ def _watched(network) -> list[list[Tensor]]:
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     r"""Return the temperature T at which the log-likelihood of ``softmax(logits / T)`` is largest.
 
-    With :math:`\beta = 1/T`, the mean negative log-likelihood is convex in :math:`\beta`, and its slope, the mean of
-    :math:`\sum_j p_j z_j - z_y`, vanishes at one place.
+    With :math:`\beta = 1/T`, the mean negative log-likelihood is strictly convex in :math:`\beta`, unless all scores
+    of every row are equal; so its slope, the mean of :math:`\sum_j p_j z_j - z_y`, vanishes at one place at most.
 
     Args:
         logits: or any scores, shape (N, C).
@@ -346,7 +346,7 @@ def paired(gaps) -> tuple[float, float, float]:
 def holm(p_values, level: float = 0.05) -> list[bool]:
     """Return which of several hypotheses are rejected, such that a true one falls with probability ``level`` at most.
 
-    The smallest p-value must be below level / m, the next below level / (m - 1), and so on, until one fails.
+    The smallest p-value must be at most level / m, the next at most level / (m - 1), and so on, until one fails.
 
     Source: Holm, S. (1979), A simple sequentially rejective multiple test procedure, Scandinavian Journal of
     Statistics 6, 65-70, https://www.jstor.org/stable/4615733.

@@ -3,17 +3,15 @@
 import torch
 
 
-def truth(logits, labels):
-    return logits.gather(1, labels[:, None]).squeeze(1)
+def variance(probabilities, logits):
+    """Of the logits of each row under the probabilities."""
+    expected = (probabilities * logits).sum(1, keepdim=True)
+    return (probabilities * (logits - expected) ** 2).sum(1)
 
 
-def expected(probabilities, logits):
-    return (probabilities * logits).sum(1)
-
-
-def overflowing(z, y, t):
-    odds = (z / t).exp()
-    return ((truth(z, y) - expected(odds / odds.sum(1, keepdim=True), z)) / t**2).mean()
+def overflowing(z, beta):
+    odds = (beta * z).exp()
+    return variance(odds / odds.sum(1, keepdim=True), z).mean()
 
 
 def stepwise(p_values, level, bound):
@@ -37,31 +35,31 @@ def still_sorted(p_values, level):
 
 
 WRONG = {
-    "slope_in_temperature": {
-        "sign": (lambda z, y, t: ((expected((z / t).softmax(1), z) - truth(z, y)) / t**2).mean(), "Above 0"),
-        "factor: not squared": (
-            lambda z, y, t: ((truth(z, y) - expected((z / t).softmax(1), z)) / t).mean(),
-            "twice the temperature",
+    "curvature_in_beta": {
+        "sign": (lambda z, beta: -variance((beta * z).softmax(1), z).mean(), "Never below 0"),
+        "factor: sum for mean": (lambda z, beta: variance((beta * z).softmax(1), z).sum(), "mean of the curvatures"),
+        "factor: standard deviation": (
+            lambda z, beta: variance((beta * z).softmax(1), z).sqrt().mean(),
+            "Four times as large",
         ),
-        "factor: sum for mean": (
-            lambda z, y, t: ((truth(z, y) - expected((z / t).softmax(1), z)) / t**2).sum(),
-            "mean of the slopes",
+        "factor: logits times beta": (
+            lambda z, beta: variance((beta * z).softmax(1), beta * z).mean(),
+            "Four times as large",
         ),
-        "factor: slope in the inverse": (
-            lambda z, y, t: (expected((z / t).softmax(1), z) - truth(z, y)).mean(),
-            "Above 0",
+        "factor: divided by C": (
+            lambda z, beta: variance((beta * z).softmax(1), z).mean() / z.shape[1],
+            "changes the slope of the loss",
         ),
-        "axis": (
-            lambda z, y, t: ((truth(z, y) - ((z / t).softmax(0) * z).sum(1)) / t**2).mean(),
+        "axis": (lambda z, beta: variance((beta * z).softmax(0), z).mean(), "all logits of a row are equal"),
+        "logits over beta": (lambda z, beta: variance((z / beta).softmax(1), z).mean(), "Four times as large"),
+        "softmax without beta": (lambda z, beta: variance(z.softmax(1), z).mean(), "Four times as large"),
+        "the expected logit forgotten": (
+            lambda z, beta: ((beta * z).softmax(1) * z**2).sum(1).mean(),
             "all logits of a row are equal",
         ),
-        "softmax without the temperature": (
-            lambda z, y, t: ((truth(z, y) - expected(z.softmax(1), z)) / t**2).mean(),
-            "twice the temperature",
-        ),
-        "the expected logit forgotten": (lambda z, y, t: (truth(z, y) / t**2).mean(), "all logits of a row are equal"),
-        "no reduction": (lambda z, y, t: (truth(z, y) - expected((z / t).softmax(1), z)) / t**2, "One number"),
-        "overflow": (overflowing, "thousandth"),
+        "all classes alike": (lambda z, beta: z.var(1, correction=0).mean(), "changes the slope of the loss"),
+        "no reduction": (lambda z, beta: variance((beta * z).softmax(1), z), "One number"),
+        "overflow": (overflowing, "a hundred thousand times"),
     },
     "interval_of_differences": {
         "sign": (lambda a, b, t: ((b - a).mean(), t * (a - b).std() / len(a) ** 0.5), "first results minus"),
