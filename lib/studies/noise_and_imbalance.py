@@ -3,10 +3,10 @@
 Wrong labels: 3000 digits of MNIST, some of them labelled wrongly, and 1000 more, labelled as badly, to tune with.
 Rare classes: a long tail of Fashion-MNIST, and a fifth as many images, as unbalanced, to tune with.
 
-Everything is done five times. A draw is a choice of images, wrong labels or rare classes, initial weights and order of
-the batches; it is the same one for all losses. In each draw each loss gets the learning rate and the epoch to stop
-after that did best on the tuning images of this draw. The test images have true labels, are balanced, and choose
-nothing. The networks of all draws are trained side by side, as one array is quicker than five.
+Everything is done five times. A draw is a choice of images, wrong labels or rare classes, and initial weights; it is
+the same one for all losses. The order of the batches is the same in all draws. In each draw each loss gets the learning
+rate and the epoch to stop after that did best on the tuning images of this draw. The test images have true labels, are
+balanced, and choose nothing. The networks of all draws are trained side by side, as one array is quicker than five.
 """
 
 from collections.abc import Callable, Iterator, Sequence
