@@ -19,6 +19,7 @@ from lib.data.per_sample import PerSampleImages
 from lib.handwritten import Gradient
 from lib.networks import document_network
 from lib.training import device, order
+from lib.training._checks import check_count
 
 EPOCH = 60_000
 SIZES = (784, 128, 64, 10)
@@ -59,16 +60,22 @@ def traffic(batch_size: int, *, bytes_per_pixel: int = 4, sizes: tuple[int, ...]
         bytes_per_pixel: 4 in float32, 2 in bfloat16.
         sizes: of the layers.
 
+    Raises:
+        TypeError: if a count is no integer.
+        ValueError: if one is not positive.
+
     Example:
         >>> [f"{number / 1e9:.2f} GB" for number in traffic(64)]
         ['0.38 GB', '2.87 GB']
     """
+    _positive(batch_size=batch_size, bytes_per_pixel=bytes_per_pixel)
     parameters = sum(inputs * outputs + outputs for inputs, outputs in pairwise(sizes))
     return 2 * EPOCH * sizes[0] * bytes_per_pixel, 7 * 4 * parameters * ceil(EPOCH / batch_size)
 
 
 def matrix_rate(dtype: torch.dtype, rows: int = 1024, inner: int = 1024, columns: int = 1024) -> float:
     """Return the operations a second of the product of two matrices, (rows, inner) and (inner, columns), at best."""
+    _positive(rows=rows, inner=inner, columns=columns)
     a, b = torch.randn(rows, inner, device=device()).to(dtype), torch.randn(inner, columns, device=device()).to(dtype)
     product = torch.empty(rows, columns, dtype=dtype, device=device())
     return 2 * rows * inner * columns / _least(lambda: torch.mm(a, b, out=product))
@@ -79,6 +86,7 @@ def copy_rate(numbers: int) -> float:
 
     A few hundred thousand stay in the caches, a hundred million do not.
     """
+    _positive(numbers=numbers)
     source = torch.ones(numbers, device=device())
     copy = torch.empty_like(source)
     return 8 * numbers / _least(lambda: copy.copy_(source))
@@ -118,6 +126,7 @@ def _finish():
 
 def as_the_document(images: ImageSet, *, batch_size: int = 64, workers: int = 0, batches: int = 100) -> Way:
     """One image at a time goes from PIL through two transforms into a ``DataLoader``, whose start counts, too."""
+    _positive(batch_size=batch_size, batches=batches)
     data = PerSampleImages(images.images, images.labels)
     loader = DataLoader(data, batch_size, shuffle=True, num_workers=workers)
     return _by_loader(loader, batch_size, batches)
@@ -125,6 +134,7 @@ def as_the_document(images: ImageSet, *, batch_size: int = 64, workers: int = 0,
 
 def tensors_in_a_loader(images: ImageSet, *, batch_size: int = 64, batches: int = 200) -> Way:
     """Images are converted once; a ``DataLoader`` fetches them one by one."""
+    _positive(batch_size=batch_size, batches=batches)
     loader = DataLoader(TensorDataset(*resident(images)), batch_size, shuffle=True)
     return _by_loader(loader, batch_size, batches)
 
@@ -133,6 +143,7 @@ def resident_tensors(
     images: ImageSet, *, batch_size: int = 64, fused: bool = True, compiled: bool = False, batches: int = 200
 ) -> Way:
     """Images are converted once, lie on the device, and are gathered a batch at a time; autograd does the rest."""
+    _positive(batch_size=batch_size, batches=batches)
     inputs, labels = resident(images)
     network, optimizer = _network(fused)
 
@@ -155,6 +166,7 @@ def resident_tensors(
 
 def handwritten(images: ImageSet, *, batch_size: int = 64, precision: str = "float32", batches: int = 200) -> Way:
     """The passes of ``lib.handwritten``, Adam on one vector."""
+    _positive(batch_size=batch_size, batches=batches)
     network = document_network()
     gradient = Gradient(network, resident(images), precision=precision)
     optimizer = torch.optim.Adam([gradient.parameters], fused=True)
@@ -171,6 +183,11 @@ def handwritten(images: ImageSet, *, batch_size: int = 64, precision: str = "flo
 def resident(images: ImageSet) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the images as the network takes them, float32 from -1 to 1, shape (N, 784), and the labels."""
     return images.images.to(device()).flatten(1).float().div_(127.5).sub_(1), images.labels.to(device())
+
+
+def _positive(**counts):
+    for name, count in counts.items():
+        check_count(name, count, 1)
 
 
 def _network(fused):

@@ -62,6 +62,27 @@ def test_a_turn_has_as_many_samples_as_it_says(name, images):
 
 
 @pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("option", ["batch_size", "batches"])
+def test_a_way_without_samples_is_refused(name, option, images):
+    with pytest.raises(ValueError, match=f"{option} must be at least 1, got 0"):
+        WAYS[name](images, **{option: 0})
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: ladder.traffic(0), "batch_size"),
+        (lambda: ladder.traffic(64, bytes_per_pixel=0), "bytes_per_pixel"),
+        (lambda: ladder.matrix_rate(torch.float32, rows=0), "rows"),
+        (lambda: ladder.copy_rate(0), "numbers"),
+    ],
+)
+def test_counts_of_nothing_are_refused(call, name):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        call()
+
+
+@pytest.mark.parametrize("name", WAYS)
 def test_a_turn_trains_a_network(name, images, monkeypatch):
     networks = []
     monkeypatch.setattr(ladder, "document_network", lambda: networks.append(document_network()) or networks[-1])
@@ -113,6 +134,11 @@ def test_a_recipe_trains_its_network_on_the_bytes(network, precision, images):
     assert speed.score(recipe, trained, images) > 0.8
     again = speed.train(recipe, images, seed=0)
     assert all(torch.equal(a, b) for a, b in zip(trained.parameters(), again.parameters(), strict=True))
+
+
+def test_a_recipe_for_an_unknown_network_is_refused(images):
+    with pytest.raises(ValueError, match="the network must be one of 'document_network', 'small_cnn', got 'large_cnn'"):
+        speed.train(speed.Recipe("large_cnn"), images, seed=0)
 
 
 def test_normalised_inputs_have_the_documented_mean_and_deviation():

@@ -97,7 +97,12 @@ def train(recipe: Recipe, images: ImageSet, seed: int) -> nn.Module:
 
     Returns:
         The network, which takes what ``prepare`` makes of images.
+
+    Raises:
+        ValueError: if the recipe's network is none of those in ``GOALS``.
     """
+    if recipe.network not in GOALS:
+        raise ValueError(f"the network must be one of {', '.join(map(repr, GOALS))}, got {recipe.network!r}")
     torch.manual_seed(seed)
     inputs = prepare(recipe, images)
     options = {
