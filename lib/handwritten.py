@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from lib.training import device, order
-from lib.training._checks import build_optimizer, build_schedule, check_count, check_data
-from lib.training._spread import PRECISIONS
+from lib.training import PRECISIONS, device, order
+from lib.training.checks import build_optimizer, build_schedule, check_count, check_data
 
 
 def fit(

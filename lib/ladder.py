@@ -19,7 +19,7 @@ from lib.data.per_sample import PerSampleImages
 from lib.handwritten import Gradient
 from lib.networks import document_network
 from lib.training import device, order
-from lib.training._checks import check_count
+from lib.training.checks import check_count
 
 EPOCH = 60_000
 SIZES = (784, 128, 64, 10)

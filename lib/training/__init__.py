@@ -19,9 +19,10 @@ from lib.training._evaluation import (
 )
 from lib.training._fit import descend, fit, gradient_norm, order
 from lib.training._history import History
-from lib.training._spread import device, processes, rank
+from lib.training._spread import PRECISIONS, device, processes, rank
 
 __all__ = [
+    "PRECISIONS",
     "CalibrationBins",
     "Evaluation",
     "History",

@@ -19,8 +19,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from lib import catalog
 from lib.data import load_fashion_mnist, load_mnist
 from lib.networks import document_network
-from lib.training import evaluate, fit, processes, rank
-from lib.training._spread import PRECISIONS
+from lib.training import PRECISIONS, evaluate, fit, processes, rank
 
 DATA = {"mnist": load_mnist, "fashion-mnist": load_fashion_mnist}
 SCHEDULES = {

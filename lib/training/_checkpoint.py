@@ -8,9 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor, distributed, nn
 
-from lib.training._checks import describe
 from lib.training._history import History
 from lib.training._spread import rank, world_size
+from lib.training.checks import describe
 
 
 def settings(model, loss, optimizer, schedule, train, test, batch_size, seed, precision):

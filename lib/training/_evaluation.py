@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lib.training._checks import check_count, check_data, check_model, check_rows, checked, describe
+from lib.training.checks import check_count, check_data, check_model, check_rows, checked, describe
 
 
 class Evaluation(NamedTuple):

@@ -16,11 +16,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from lib.training._checkpoint import resume, save, settings
-from lib.training._checks import build_optimizer, build_schedule, check_fit, checked
 from lib.training._evaluation import are_classes, count_correct, evaluate
 from lib.training._history import History
 from lib.training._spread import device, rank, spread
 from lib.training._tensorboard import TensorBoard
+from lib.training.checks import build_optimizer, build_schedule, check_fit, checked
 
 READ_EVERY = 20  # steps between two readings of the losses: each makes a GPU wait until its queue is empty
 

@@ -37,6 +37,7 @@ def check_fit(
 
 
 def check_model(model):
+    """Raise TypeError unless ``model`` is a module."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
 
@@ -53,6 +54,7 @@ def check_data(name, data):
 
 
 def check_rows(name, tensor):
+    """Raise TypeError or ValueError unless ``tensor`` is one with at least one row."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
     if tensor.ndim == 0 or len(tensor) == 0:
@@ -60,6 +62,7 @@ def check_rows(name, tensor):
 
 
 def check_count(name, value, least):
+    """Raise TypeError or ValueError unless ``value`` is an integer, ``least`` or above."""
     if not isinstance(value, Integral):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if value < least:
@@ -110,4 +113,5 @@ def checked(loss):
 
 
 def describe(tensor):
+    """Say dtype and shape, for a message: "float32 of shape (3, 4)"."""
     return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
