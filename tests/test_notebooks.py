@@ -56,6 +56,7 @@ LITTER = {
     "a traceback": r"Traceback \(most recent call last\)",
     "a progress bar": r"\r|it/s|s/it|%\||█",
     "a terminal's control characters": r"\x1b",
+    "what a call returned": r"^History\(",
 }
 READABLE = r"text/|application/|image/svg"  # the other images are base64, which may hold anything
 MACHINE = re.compile(r"(?<![\w.])/(?:home|root|tmp|Users)\b|\b[A-Z]:\\+Users\b|ipykernel_")
@@ -657,6 +658,7 @@ BROKEN = {
         "warning": (with_print("UserWarning: lr_scheduler"), "a warning"),
         "warning in a result": (with_output("display_data", {"text/plain": "FutureWarning: soon"}), "a warning"),
         "traceback": (with_print("Traceback (most recent call last):\n  File"), "a traceback"),
+        "value of a last line": (with_output("execute_result", {"text/plain": "History(loss=[2.3"}), "a call returned"),
         "line that was overwritten": (with_print("10 of 20\r20 of 20"), "a progress bar"),
         "progress bar": (with_print("epoch 1:  50%|██"), "a progress bar"),
         "speed of a progress bar": (with_print("[00:01, 300.00it/s]"), "a progress bar"),
