@@ -138,7 +138,7 @@ LEARN_FROM_CLASSES = {
         (["--loss", "focal_loss", "--option", "gamma=-1"], "gamma must be"),
         (["--option", "reduction='none'"], "cross_entropy must return one number for a batch"),
         (["--epochs", "-1"], "epochs must be at least 0, got -1"),
-        (["--learning-rate", "nan"], "lr|learning"),
+        (["--learning-rate", "nan"], "Invalid learning rate: nan"),
         (["--learning-rate", "1e9"], "a learning rate that is too high"),
     ],
 )
