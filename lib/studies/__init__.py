@@ -20,7 +20,8 @@ def read(name: str) -> dict:
         name: of its module, e.g. ``"compare_losses"``.
 
     Returns:
-        ``date``, ``machine`` and ``seconds`` (all its processes together), and what the study's ``run`` returned.
+        ``date``, ``machine`` and ``seconds`` (of the processor, all processes together), and what the study's ``run``
+        returned.
 
     Raises:
         ValueError: if there is no such record; the message names those that there are.

@@ -4,8 +4,9 @@ import argparse
 import datetime
 import importlib
 import json
+import os
 import pkgutil
-from time import perf_counter
+import re
 
 from lib import studies
 
@@ -17,17 +18,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("name", choices=names)
     parser.add_argument("--workers", type=int, default=1, help="processes that train side by side (default: 1)")
     options = parser.parse_args(arguments)
-    began = perf_counter()
     found = importlib.import_module(f"lib.studies.{options.name}").run(options.workers)
     record = {
         "date": str(datetime.date.today()),
         "machine": studies.describe_machine(),
-        "seconds": round(perf_counter() - began),
+        "seconds": round(sum(os.times()[:4])),  # user and system time, of this process and of its children
         **found,
     }
     path = studies.RECORDS / f"{options.name}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    path.write_text(as_text(record))
     print(f"record: {path}")
+
+
+def as_text(record: dict) -> str:
+    """Return JSON in which a list of plain values is one line."""
+    text = json.dumps(record, indent=1)
+    return re.sub(r"\[\s+([^][{}]*?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ from lib.training import descend, device, order
 
 CLASSES = 10
 BATCH = 128
-RATES = (3e-4, 1e-3, 3e-3)  # Adam's
+RATES = (1e-4, 3e-4, 1e-3, 3e-3)  # Adam's
 DRAWS = (0, 1, 2, 3, 4)
-EPOCHS, EVERY = 21, 3  # of all runs, and from one look at the networks to the next
+LOOKS = (3, 6, 9, 12, 15, 21, 30, 42, 60)  # the epochs after which the networks are judged; the last one ends the run
 
 FLIPS = {"symmetric": flip_symmetric, "pairwise": flip_pairwise}
 NOISE = (
@@ -35,7 +35,7 @@ NOISE = (
 )
 TRAIN, TUNE = 3000, 1000  # digits
 
-KNOW_NO_COUNTS = ("cross_entropy", "focal_loss", "generalized_cross_entropy")
+KNOW_NO_COUNTS = ("cross_entropy", "focal_loss", "symmetric_cross_entropy", "generalized_cross_entropy")
 RARITY = ((10, 0.0), (100, 0.0), (100, 0.2))  # ratio of the largest class to the smallest, rate of symmetric flips
 LARGEST = 1000  # the images of the most common class to train on
 
@@ -153,6 +153,7 @@ def losses_for_rarity(counts: Tensor) -> dict[str, Loss]:
         "class-balanced weights": partial(weighted, weights=class_weights(counts, 0.999)),
         "logit-adjusted": partial(logit_adjusted, shares=counts / counts.sum(0)),
         "focal_loss": losses.focal_loss,
+        "symmetric_cross_entropy": losses.symmetric_cross_entropy,
         "generalized_cross_entropy": losses.generalized_cross_entropy,
     }
 
@@ -184,7 +185,7 @@ class SideBySide(nn.Module):
 
 
 def train(loss: Loss, data: Data, *, rate: float) -> Iterator[SideBySide]:
-    """Train the document's network in all draws side by side; yield them every third epoch.
+    """Train the document's network in all draws side by side; yield them at each look.
 
     Args:
         loss: from logits, shape (N, C, K), and labels, shape (N, K), to the mean.
@@ -198,11 +199,11 @@ def train(loss: Loss, data: Data, *, rate: float) -> Iterator[SideBySide]:
         networks.append(document_network(CLASSES))
     model = SideBySide(networks).to(device())
     adam = torch.optim.Adam(model.parameters(), lr=rate, fused=True)
-    for epoch in range(EPOCHS):
+    for epoch in range(LOOKS[-1]):
         batches = order(len(inputs), 0, epoch).to(device()).split(BATCH)
         for _ in descend(model, lambda z, y: len(DRAWS) * loss(z, y), adam, inputs, labels, batches):
             pass
-        if (epoch + 1) % EVERY == 0:
+        if epoch + 1 in LOOKS:
             yield model
 
 
@@ -267,11 +268,12 @@ def study_noise(kind: str, noise: float) -> dict:
         picked = _picked({rate: seen["tune"] for rate, seen in curves.items()})
         found[name] = {
             "rate": [rate for rate, _ in picked],
-            "epoch": [EVERY * (look + 1) for _, look in picked],
+            "epoch": [LOOKS[look] for _, look in picked],
             "accuracy": _rounded(curves[rate]["test"][look, k] for k, (rate, look) in enumerate(picked)),
-            "test": {str(rate): [_rounded(curve) for curve in seen["test"].T] for rate, seen in curves.items()},
-            "tune": {str(rate): _rounded(seen["tune"].mean(1)) for rate, seen in curves.items()},
-            "fitted": {str(rate): _rounded(seen["fitted"].mean(1)) for rate, seen in curves.items() if noise},
+            **{
+                part: {str(rate): _by_draw(seen[part]) for rate, seen in curves.items() if part in seen}
+                for part in ("test", "tune", "fitted")
+            },
         }
     return {"kind": kind, "noise": noise, "losses": found}
 
@@ -362,14 +364,17 @@ def study_rarity(ratio: float, noise: float) -> dict:
                     }
                 )
         for way in looks[RATES[0]][0]:
-            picked = _picked({rate: torch.stack([look[way]["tune"] for look in looks[rate]]) for rate in RATES})
+            tune = {rate: torch.stack([look[way]["tune"] for look in looks[rate]]) for rate in RATES}
+            recall = {rate: torch.stack([look[way]["recall"] for look in looks[rate]]) for rate in RATES}
+            picked = _picked(tune)
             shown = [looks[rate][look][way] for rate, look in picked]
             found[f"{name}, {way}"] = {
                 "rate": [rate for rate, _ in picked],
-                "epoch": [EVERY * (look + 1) for _, look in picked],
+                "epoch": [LOOKS[look] for _, look in picked],
                 "recall": [_rounded(look["recall"][:, k]) for k, look in enumerate(shown)],
                 "nll": _rounded(look["nll"][k] for k, look in enumerate(shown)),
-                "balanced": {str(rate): _rounded(look[way]["recall"].mean() for look in looks[rate]) for rate in RATES},
+                "tune": {str(rate): _by_draw(tune[rate]) for rate in RATES},
+                "balanced": {str(rate): _by_draw(recall[rate].mean(1)) for rate in RATES},
             }
     return {
         "ratio": ratio,
@@ -392,7 +397,7 @@ def run(workers: int = 1) -> dict:
     return {
         "rates": list(RATES),
         "batch": BATCH,
-        "epochs": list(range(EVERY, EPOCHS + 1, EVERY)),
+        "epochs": list(LOOKS),
         "draws": len(DRAWS),
         "train": TRAIN,
         "tune": TUNE,
@@ -420,6 +425,11 @@ def _picked(scores: dict[float, Tensor]) -> list[tuple[float, int]]:
 def _one_hot(labels: Tensor) -> Tensor:
     """Return which class each label is, shape (N, C, K), of labels (N, K)."""
     return labels[:, None] == torch.arange(CLASSES, device=labels.device)[:, None]
+
+
+def _by_draw(scores: Tensor) -> list[list[float]]:
+    """Return a list for each draw from scores of shape (looks, draws)."""
+    return [_rounded(curve) for curve in scores.T]
 
 
 def _rounded(values) -> list[float]:
