@@ -114,7 +114,7 @@ def test_watched_gradient_is_that_of_the_loss(data):
         (lambda data: study.fit_temperature(-torch.eye(3), torch.arange(3)), "no temperature is best"),
         (lambda data: study.margins(data[0], data[1][:5]), "one label for each row"),
         (lambda data: study.separation(data[0], data[1][:5]), "one label for each row"),
-        (lambda data: study.paired([1.0]), "two differences or more"),
+        (lambda data: study.paired([1.0]), "two values or more"),
         (lambda data: study.holm([0.1, 1.1]), r"must be in \[0, 1\]"),
         (lambda data: study.holm([0.1, math.nan]), r"must be in \[0, 1\]"),
     ],

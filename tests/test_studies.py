@@ -4,10 +4,12 @@ import datetime
 import json
 import pkgutil
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from lib import studies
-from lib.studies.__main__ import main
+from lib.studies.__main__ import as_text, main
 
 NAMES = [module.name for module in pkgutil.iter_modules(studies.__path__) if not module.name.startswith("_")]
 
@@ -50,3 +52,39 @@ def test_an_unknown_study_is_refused_with_the_names_of_the_others(tiny_study, ca
     with pytest.raises(SystemExit):
         main(["huge"])
     assert "choose from" in capsys.readouterr().err
+
+
+def test_a_record_is_written_in_full_and_a_list_of_numbers_on_one_line():
+    record = {"a": [1.5, 2.0], "b": {"c": [[1, 2], [3, 4]], "d": [], "e": [{"f": ["x y", None]}]}, "g": "[ 1,  2 ]"}
+    text = as_text(record)
+    assert json.loads(text) == record
+    assert ' "a": [1.5, 2.0],\n' in text
+    assert "   [1, 2],\n" in text
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
+def test_an_interval_is_that_of_the_t_test(level):
+    values = np.random.default_rng(0).normal(3, 2, size=6)
+    mean, half = studies.interval(values, level)
+    wanted = stats.ttest_1samp(values, 0).confidence_interval(level)
+    np.testing.assert_allclose([mean - half, mean + half], wanted)
+
+
+def test_intervals_hold_the_true_mean_as_often_as_they_say():
+    draws = np.random.default_rng(1).normal(3, 2, size=(4000, 5))
+    intervals = [studies.interval(values, 0.9) for values in draws]
+    held = sum(abs(mean - 3) < half for mean, half in intervals)
+    assert stats.binomtest(held, len(draws), 0.9).pvalue > 0.01
+
+
+@pytest.mark.parametrize(
+    ("values", "level", "words"),
+    [
+        ([1.0], 0.95, r"two values or more, got shape \(1,\)"),
+        ([[1.0, 2.0]], 0.95, r"two values or more, got shape \(1, 2\)"),
+        ([1.0, 2.0], 95, "level must be between 0 and 1, got 95"),
+    ],
+)
+def test_an_interval_of_too_little_is_refused(values, level, words):
+    with pytest.raises(ValueError, match=words):
+        studies.interval(values, level)

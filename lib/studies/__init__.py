@@ -6,9 +6,13 @@ file beside it, says when and on what they were made. ``python -m lib.studies NA
 
 import json
 import sys
+from math import sqrt
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from scipy.stats import t as student
 
 RECORDS = Path(__file__).parent / "records"
 
@@ -31,6 +35,28 @@ def read(name: str) -> dict:
         known = ", ".join(sorted(record.stem for record in RECORDS.glob("*.json"))) or "none"
         raise ValueError(f"there is no record of a study called {name!r}; there are: {known}")
     return json.loads(path.read_text())
+
+
+def interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
+    """Return the mean of values and half the width of its confidence interval, by Student's t.
+
+    Half the width is t s / sqrt(n), for n values of standard deviation s (n - 1 in its denominator) and the quantile t
+    of Student's distribution with n - 1 degrees of freedom that leaves (1 - level) / 2 above it.
+
+    Args:
+        values: from independent runs, or the differences of paired runs, shape (n,).
+        level: the share of such intervals that hold the true mean, if the values are normally distributed.
+
+    Raises:
+        ValueError: if there are fewer than two values, or ``level`` is not between 0 and 1.
+    """
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 1 or len(values) < 2:
+        raise ValueError(f"an interval wants two values or more, got shape {values.shape}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level}")
+    t = student.ppf((1 + level) / 2, len(values) - 1)
+    return float(values.mean()), float(t * values.std(ddof=1) / sqrt(len(values)))
 
 
 def describe_machine() -> str:

@@ -33,7 +33,11 @@ def main(arguments: list[str] | None = None) -> None:
 def as_text(record: dict) -> str:
     """Return JSON in which a list of plain values is one line."""
     text = json.dumps(record, indent=1)
-    return re.sub(r"\[\s+([^][{}]*?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
+    return re.sub(r"\[\n([^][{}]*)\n *\]", _on_one_line, text) + "\n"
+
+
+def _on_one_line(found: re.Match) -> str:
+    return f"[{' '.join(line.strip() for line in found[1].splitlines())}]"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from itertools import product
-from math import log, sqrt
+from math import log
 from time import process_time
 from typing import NamedTuple
 
@@ -17,13 +17,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.optimize import brentq
-from scipy.stats import t as student
+from scipy.stats import ttest_1samp
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from lib import losses
 from lib.data import load_fashion_mnist, load_mnist
 from lib.networks import document_network
+from lib.studies import interval
 from lib.training import accuracy, expected_calibration_error, fit, predict
 
 EPOCHS, BATCH_SIZE = 3, 256
@@ -335,12 +336,9 @@ def paired(gaps) -> tuple[float, float, float]:
     Raises:
         ValueError: if there are fewer than two.
     """
-    gaps = np.asarray(gaps, dtype=float)
-    if gaps.ndim != 1 or len(gaps) < 2:
-        raise ValueError(f"an interval wants two differences or more, got shape {gaps.shape}")
-    error, freedom = gaps.std(ddof=1) / sqrt(len(gaps)), len(gaps) - 1
-    p = 2 * student.sf(abs(gaps.mean()) / error, freedom) if error else float(not gaps.any())
-    return float(gaps.mean()), float(student.ppf(0.975, freedom) * error), float(p)
+    mean, half = interval(gaps)
+    p = ttest_1samp(gaps, 0).pvalue if half else float(not mean)
+    return mean, half, float(p)
 
 
 def holm(p_values, level: float = 0.05) -> list[bool]:

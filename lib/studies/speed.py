@@ -63,7 +63,7 @@ GRIDS = {
     ],
     "small_cnn": [
         Recipe("small_cnn", epochs, size, rate, (0.8, 0.95), True, 0.1, True, "bfloat16")
-        for epochs, size, rate in product((1, 2), (64, 128, 256, 512), (1e-2, 2e-2))
+        for epochs, size, rate in product((1, 2), (64, 128, 256, 512), (1e-2, 2e-2, 3e-2))
     ],
 }
 CYCLES = [Recipe(rate=rate, cycle=True) for rate in (1e-3, 2e-3, 4e-3, 8e-3)]
