@@ -711,6 +711,7 @@ REFUSALS = [
             ((X[:, None], ROWS), {}, ValueError, r"\(N,\) and .*, got \(2, 1\) and \(2, 3\)"),
             ((X[:1], ROWS), {}, ValueError, r"\(N, K\).*, got \(1,\) and \(2, 3\)"),
             ((X, ROWS[None]), {}, ValueError, r"got \(2,\) and \(1, 2, 3\)"),
+            ((X, ROWS[..., None]), {}, ValueError, r"got \(2,\) and \(2, 3, 1\)"),
             ((X, ROWS[0, 0]), {}, ValueError, r"got \(2,\) and \(\)"),
             ((X, ROWS), {"reduction": "average"}, ValueError, "'sum', got 'average'"),
         ]
