@@ -144,7 +144,17 @@ def test_bad_arguments_are_refused(call, words):
         call(*batch())
 
 
-def test_record_holds_every_condition_loss_and_draw():
+def chosen_by_tuning(found, scores, record):
+    """What the scores are, draw by draw, at the rate and epoch that are best on the tuning images, as recorded."""
+    chosen = []
+    for k, (rate, epoch) in enumerate(zip(found["rate"], found["epoch"], strict=True)):
+        place = record["epochs"].index(epoch)
+        assert found["tune"][str(rate)][k][place] == max(max(curves[k]) for curves in found["tune"].values())
+        chosen.append(scores[str(rate)][k][place])
+    return chosen
+
+
+def test_record_holds_every_condition_loss_and_draw_and_its_choices_are_those_of_the_tuning_images():
     record = studies.read("noise_and_imbalance")
     draws, looks = record["draws"], len(record["epochs"])
     assert [(one["kind"], one["noise"]) for one in record["noise"]] == list(study.NOISE)
@@ -153,11 +163,11 @@ def test_record_holds_every_condition_loss_and_draw():
         for found in one["losses"].values():
             assert len(found["accuracy"]) == draws
             assert all(len(curve) == looks for curves in found["test"].values() for curve in curves)
-            for k, (rate, epoch) in enumerate(zip(found["rate"], found["epoch"], strict=True)):
-                picked = found["test"][str(rate)][k][record["epochs"].index(epoch)]
-                assert picked == found["accuracy"][k]
+            assert found["accuracy"] == chosen_by_tuning(found, found["test"], record)
     assert [(one["ratio"], one["noise"]) for one in record["rarity"]] == list(study.RARITY)
     for one in record["rarity"]:
         assert one["counts"][0] == one["ratio"] * one["counts"][-1]
         for found in one["losses"].values():
             assert [len(recall) for recall in found["recall"]] == [10] * draws
+            balanced = chosen_by_tuning(found, found["balanced"], record)
+            assert balanced == pytest.approx([sum(recall) / 10 for recall in found["recall"]], abs=1.1e-4)
