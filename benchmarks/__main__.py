@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--only", choices=[module.__name__.rpartition(".")[2] for module in SECTIONS.values()])
     options = parser.parse_args()
     torch.set_num_threads(1)  # the peers' too; two threads on a busy machine measure who else is there
-    parts = [f"Measured on {datetime.date.today()}: {describe_machine()}."]
+    parts = [f"Measured on {datetime.date.today()}: {describe_machine()}; one thread."]
     print(parts[0], flush=True)
     for title, module in SECTIONS.items():
         if options.only and not module.__name__.endswith(options.only):

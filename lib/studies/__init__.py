@@ -66,5 +66,4 @@ def describe_machine() -> str:
     else:
         models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
         hardware = f"{models[0].split(':')[1].strip()}, {len(models)} cores"
-    threads = f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
-    return f"{hardware}; {threads}; Python {sys.version.split()[0]}, torch {torch.__version__}"
+    return f"{hardware}; Python {sys.version.split()[0]}, torch {torch.__version__}"
