@@ -95,13 +95,14 @@ def copy_rate(numbers: int) -> float:
 def _least(function, turns: int = 60, at_least: float = 0.002) -> float:
     """Return the seconds that a call takes at best, in turns so short that some are not interrupted.
 
-    On a CPU these are seconds in which the threads compute, so that what others do there does not count.
+    With one thread on a CPU these are seconds in which it computes, so that what others do there does not count. The
+    seconds of further threads are booked too late for turns so short; with them it is the clock that counts.
     """
     function()
     repeats = max(1, round(at_least / _seconds(function, 1)[0]))
     found = [_seconds(function, repeats) for _ in range(turns)]
-    if device().type == "cpu":
-        return min(computed for _, computed in found) / torch.get_num_threads() / repeats
+    if device().type == "cpu" and torch.get_num_threads() == 1:
+        return min(computed for _, computed in found) / repeats
     return min(passed for passed, _ in found) / repeats
 
 
@@ -151,7 +152,7 @@ def resident_tensors(
         return F.cross_entropy(network(input), target)
 
     if compiled:
-        loss_of = torch.compile(loss_of)
+        loss_of = torch.compile(loss_of, dynamic=False)  # else a second batch size gets code for any size
     rows = _batches(len(labels), batch_size, batches)
 
     def turn():

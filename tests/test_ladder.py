@@ -107,6 +107,14 @@ def test_every_way_has_a_number_for_each_round_and_clock_scaled_to_an_epoch(imag
     assert min(found["two"]["work"]) > 50 * max(found["one"]["work"])
 
 
+@pytest.mark.parametrize(("threads", "seconds"), [(1, 1.0), (2, 3.0)])
+def test_with_several_threads_the_clock_counts(threads, seconds, monkeypatch):
+    monkeypatch.setattr(ladder, "device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(ladder, "_seconds", lambda function, repeats: (3.0, 1.0))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert ladder.copy_rate(10) == 80 / seconds
+
+
 def test_no_rounds_are_refused():
     with pytest.raises(ValueError, match="rounds must be at least 1, got 0"):
         ladder.measure({}, rounds=0)
