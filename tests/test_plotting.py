@@ -221,6 +221,15 @@ def test_explorer_is_the_same_text_each_time_and_another_one_for_other_curves():
     assert len(names) == 2
 
 
+@pytest.mark.parametrize(("name", "columns"), [("short", None), ("a name of more than thirty letters", 2)])
+def test_explorer_names_its_curves_in_two_columns_where_one_row_would_be_too_wide(name, columns):
+    curves = {f"{name} {number}": lambda value: ([0, 1], [0, value]) for number in (1, 2)}
+    panel = plotting.Panel(curves, "x", "y", (0, 1), (0, 2))
+    chart = plotting.explorer([panel], SLIDER, description=DESCRIPTION, colors=dict.fromkeys(curves, "#000000")).chart
+    first = chart.to_dict()["vconcat"][0]["layer"][0]["encoding"]["color"]["legend"]
+    assert first.get("columns") == columns
+
+
 def test_explorer_can_be_heard_and_printed():
     explorer = huber_explorer()
     page = BeautifulSoup(explorer._repr_html_(), "html.parser")

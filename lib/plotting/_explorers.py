@@ -24,6 +24,7 @@ WIDTH, HEIGHT = 440, 180  # of a panel in pixels: two of them, one below the oth
 POINTS = 101
 DIGITS = 4  # significant ones; less than a pixel
 RANKING_LABELS = 185  # pixels for the names before a ranking
+ROW_OF_NAMES = 64  # letters
 STILL_COLORS = 48  # of thin lines on white; a third of the bytes of all colours
 # The slider stands above the chart, and the still gives way to it.
 STYLE = """
@@ -336,6 +337,12 @@ def _ranked(title, rivals, slider: Slider, shades, x_label: str, x_range) -> alt
     )
 
 
+def _legend(names: Sequence[str]) -> alt.Legend:
+    """Return a legend of one row, or of two columns where that row would be wider than the panels."""
+    fits = sum(map(len, names)) <= ROW_OF_NAMES
+    return alt.Legend(title=None) if fits else alt.Legend(title=None, columns=2, labelLimit=0)
+
+
 def _drawn(panel: Panel, slider: Slider, shades, *, legend: bool) -> alt.LayerChart:
     """Return a panel as Altair draws it."""
     rows = [
@@ -352,7 +359,7 @@ def _drawn(panel: Panel, slider: Slider, shades, *, legend: bool) -> alt.LayerCh
         "color": alt.Color(
             "curve:N",
             scale=alt.Scale(domain=names, range=[shades[name] for name in names]),
-            legend=alt.Legend(title=None) if legend else None,
+            legend=_legend(names) if legend else None,
         ),
     }
     moving = alt.Chart(alt.Data(values=rows)).transform_filter(_now(slider)).transform_flatten(["x", "y"])
