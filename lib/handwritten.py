@@ -65,7 +65,7 @@ def fit(
     for name, value, least in [("epochs", epochs, 0), ("batch_size", batch_size, 1), ("seed", seed, 0)]:
         check_count(name, value, least)
     gradient = Gradient(network, train, label_smoothing=label_smoothing, precision=precision)
-    optimizer = build_optimizer(optimizer or _fused_adam, nn.ParameterList([gradient.parameters]))
+    optimizer = build_optimizer(optimizer, nn.ParameterList([gradient.parameters]))
     length = len(train[0])
     schedule = schedule and build_schedule(schedule, optimizer, epochs * ceil(length / batch_size))
     for epoch in range(epochs):
@@ -178,10 +178,6 @@ def _captured(passes, rows, where):
         graph.replay()
 
     return replay
-
-
-def _fused_adam(parameters):
-    return torch.optim.Adam(parameters, lr=1e-3, fused=True)
 
 
 def _layers(network):

@@ -173,7 +173,7 @@ class Serial:
 def test_the_cheapest_recipe_above_the_goal_is_chosen(accuracies, chosen, monkeypatch):
     def validate(trial):
         seed, recipe = trial
-        return accuracies[recipe.epochs] + 1e-5 * seed % 2, float(recipe.epochs)
+        return accuracies[recipe.epochs] + 1e-5 * (seed % 2), float(recipe.epochs)
 
     monkeypatch.setattr(speed, "_validate", validate)
     recipe, rows = speed.choose([speed.Recipe(epochs=epochs) for epochs in accuracies], 0.98, Serial)

@@ -12,7 +12,7 @@ from lib import studies
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one study, with one thread in each of its processes, and write its record."""
+    """Run one study and write its record."""
     parser = argparse.ArgumentParser("python -m lib.studies", description=__doc__)
     names = [module.name for module in pkgutil.iter_modules(studies.__path__) if not module.name.startswith("_")]
     parser.add_argument("name", choices=names)

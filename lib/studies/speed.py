@@ -34,11 +34,10 @@ from lib.networks import document_network, small_cnn
 from lib.training import accuracy, fit, predict
 
 MEAN, DEVIATION = 0.1307, 0.3081  # of all pixels of the training images, from 0 to 1
-VALIDATION = 10_000
 TUNING_SEEDS = (100, 101, 102, 103)
 SEEDS = tuple(range(20))
 FEWER_SEEDS = tuple(range(5))
-ROUNDS, MORE_ROUNDS, FEWER_ROUNDS = 7, 15, 3
+LADDER_ROUNDS, RACE_ROUNDS, WORKERS_ROUNDS = 7, 15, 3
 GOALS = {"document_network": 0.98, "small_cnn": 0.99}
 
 
@@ -279,7 +278,7 @@ def _ladder() -> dict:
         for size in (16, 32, 128, 256, 512, 2048, 4096)
         for kind, way in (("autograd", ladder.resident_tensors), ("hand-written", ladder.handwritten))
     }
-    measured = ladder.measure({**ways, **beside, **sizes}, ROUNDS)
+    measured = ladder.measure({**ways, **beside, **sizes}, LADDER_ROUNDS)
     return {"seconds_an_epoch": measured, "ladder": list(ways), "compiling": seconds}
 
 
@@ -287,7 +286,7 @@ def _workers() -> dict[str, list[float]]:
     """Return the seconds by the clock of the document's epochs, by the number of workers; starting these counts."""
     images = load("train")
     ways = {str(workers): ladder.as_the_document(images, batches=938, workers=workers) for workers in (0, 2)}
-    return {workers: seconds["clock"] for workers, seconds in ladder.measure(ways, FEWER_ROUNDS).items()}
+    return {workers: seconds["clock"] for workers, seconds in ladder.measure(ways, WORKERS_ROUNDS).items()}
 
 
 def _race(chosen: dict[str, Recipe]) -> dict[str, dict[str, list[float]]]:
@@ -295,7 +294,7 @@ def _race(chosen: dict[str, Recipe]) -> dict[str, dict[str, list[float]]]:
     images = load("train")
     document = {"as the document": ladder.as_the_document(images, batches=200)}
     found = {name: {"clock": [], "work": []} for name in ("as the document", *chosen)}
-    for number in range(MORE_ROUNDS):
+    for number in range(RACE_ROUNDS):
         for kind, (seconds,) in ladder.measure(document, 1)["as the document"].items():
             found["as the document"][kind].append(10 * seconds)
         for name, recipe in chosen.items():

@@ -101,7 +101,7 @@ def fit(
     test = test and tuple(tensor.to(where) for tensor in test)
     steps = math.ceil(len(inputs) / batch_size)  # of an epoch
     last_step = epochs * steps
-    optimizer = build_optimizer(optimizer or _fused_adam, model)
+    optimizer = build_optimizer(optimizer, model)
     schedule = schedule and build_schedule(schedule, optimizer, last_step)
     forward = spread(model, micro_batches, precision)
     if rank() > 0:  # or all would drop out the same units, each of its own samples
@@ -181,10 +181,6 @@ def order(length: int, seed: int, epoch: int) -> Tensor:
     larger number, say ``seed << 32 | epoch``, it uses the lower 32 bits only.
     """
     return torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(length))
-
-
-def _fused_adam(parameters):
-    return torch.optim.Adam(parameters, lr=1e-3, fused=True)
 
 
 # What fit records

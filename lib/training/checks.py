@@ -70,7 +70,9 @@ def check_count(name, value, least):
 
 
 def build_optimizer(optimizer, model):
-    """Call the function that makes the optimizer, unless it is none."""
+    """Call the function that makes the optimizer, which is by default Adam at 1e-3, fused."""
+    if optimizer is None:
+        return torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     wanted = "optimizer must be a function of the parameters that returns one, e.g. partial(torch.optim.SGD, lr=0.1)"
     if not callable(optimizer):
         raise TypeError(f"{wanted}, got {type(optimizer).__name__}")
